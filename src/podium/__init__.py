@@ -1,0 +1,1 @@
+"""podium: Python functions as durable tasks of the Conductor workflow engine."""

@@ -1,0 +1,123 @@
+"""Settings of the connection to a Conductor server."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from podium.errors import ConfigError
+
+DEFAULT_SERVER_URL = "http://localhost:8080/api"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthenticationSettings:
+    """Credentials of an application: exchanged for a token at ``POST /token``. The secret never shows in a repr."""
+
+    key_id: str
+    key_secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("key_id", "key_secret"):
+            if not getattr(self, name):
+                raise ConfigError(f"AuthenticationSettings.{name} is empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """How to reach the server.
+
+    server_api_url
+        URL of the API, such as ``http://localhost:8080/api``, used as it is. Default: the environment variable
+        CONDUCTOR_SERVER_URL, else ``http://localhost:8080/api``.
+    base_url
+        The same without ``/api``; ``server_api_url`` wins.
+    authentication_settings
+        Default: CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET if both are set, else no authentication.
+    auth_token_ttl_min
+        Age in minutes at which a token is renewed (45).
+    verify_ssl
+        Check the server's certificate (True). False is logged as a warning at each start.
+    ssl_ca_cert
+        PEM file with the certificate authorities to trust instead of the built-in ones.
+    cert_file, key_file
+        PEM files of the client certificate and its key, for servers that ask for one.
+    proxy
+        URL of an HTTP proxy. Default: the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+    connect_timeout, request_timeout
+        Seconds (10, 60). A poll has its own limit: its long-poll time plus 5 s.
+    """
+
+    server_api_url: str | None = None
+    base_url: str | None = None
+    authentication_settings: AuthenticationSettings | None = None
+    auth_token_ttl_min: float = 45
+    verify_ssl: bool = True
+    ssl_ca_cert: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    proxy: str | None = None
+    connect_timeout: float = 10.0
+    request_timeout: float = 60.0
+    #: The resolved API URL without a trailing slash.
+    host: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "host", self._resolve_host())
+        if self.authentication_settings is None:
+            object.__setattr__(self, "authentication_settings", _credentials_from_environment())
+        for name in ("ssl_ca_cert", "cert_file", "key_file"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ConfigError(f"Configuration.{name}: no such file: {path}")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ConfigError("Configuration.cert_file and key_file belong together: give both or neither")
+        for name in ("connect_timeout", "request_timeout", "auth_token_ttl_min"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"Configuration.{name} must be above 0, not {getattr(self, name)!r}")
+
+    def _resolve_host(self) -> str:
+        if self.server_api_url is not None:
+            source, url = "server_api_url", self.server_api_url
+        elif self.base_url is not None:
+            source, url = "base_url", self.base_url.rstrip("/") + "/api"
+        elif os.environ.get("CONDUCTOR_SERVER_URL"):
+            source, url = "CONDUCTOR_SERVER_URL", os.environ["CONDUCTOR_SERVER_URL"]
+        else:
+            source, url = "default", DEFAULT_SERVER_URL
+        return _checked_url(source, url)
+
+
+def _checked_url(source: str, url: str) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"{source}: not a server URL: {masked_url(url)!r}; expected e.g. {DEFAULT_SERVER_URL}")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{source}: a server URL has no query or fragment: {masked_url(url)!r}")
+    return url.strip().rstrip("/")
+
+
+def masked_url(url: str) -> str:
+    """Return the URL with user name and password hidden, for messages and logs."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def _credentials_from_environment() -> AuthenticationSettings | None:
+    key, secret = os.environ.get("CONDUCTOR_AUTH_KEY"), os.environ.get("CONDUCTOR_AUTH_SECRET")
+    if not key and not secret:
+        return None
+    if not key or not secret:
+        missing = "CONDUCTOR_AUTH_SECRET" if key else "CONDUCTOR_AUTH_KEY"
+        raise ConfigError(f"{missing} is not set, but its partner is: set both or neither")
+    return AuthenticationSettings(key_id=key, key_secret=secret)
+
+
+def default_worker_id() -> str:
+    """Return the worker id that Conductor shows for this host: its name."""
+    return socket.gethostname()
