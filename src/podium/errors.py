@@ -6,6 +6,7 @@
     |-- NoTaskContextError        get_task_context() was called outside a task
     |-- ConversionError           a value does not fit its type; names the path
     |-- StartError                a crew could not start
+    |-- TaskFailedError           why a task failed, for event listeners
     |-- TransportError            no usable answer arrived
     |   |-- ConnectError          nothing was sent: refused, DNS, TLS, proxy
     |   |-- CutError              the connection broke after the request left
@@ -62,6 +63,19 @@ class ConversionError(PodiumError, ValueError):
         super().__init__(f"{path}: {problem}" if path else problem)
         self.path = path
         self.problem = problem
+
+
+class TaskFailedError(PodiumError):
+    """Why a task failed, as listeners see it: the exception itself stayed in the process where it was raised.
+
+    ``type_name`` is the class name of that exception, ``message`` its text, ``traceback`` its traceback as text.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
 
 
 class TransportError(PodiumError):

@@ -170,6 +170,24 @@ class Task(Wire):
         )
 
 
+class TaskHead(Wire):
+    """The few fields of a task that the engine needs; the rest is read where the function runs."""
+
+    task_id: str
+    workflow_instance_id: str
+    response_timeout_seconds: int = 0
+    workflow_priority: int = 0
+    #: Kept as it came: a task that is given back needs it again, because the server replaces it.
+    output_data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
+
+
+class TaskIds(Wire):
+    """The least that must be readable to report anything about a task."""
+
+    task_id: str
+    workflow_instance_id: str
+
+
 class SchemaDef(Wire):
     """A JSON schema, inlined in a task or workflow definition."""
 

@@ -1,0 +1,145 @@
+"""What a function can see of, and say about, the task it is running."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import Any, Final
+
+from podium.errors import NoTaskContextError
+from podium.models import Task, TaskExecLog
+
+#: A task that logs in a loop must not fill the memory of its child: later lines are counted, not kept.
+MAX_LOG_LINES: Final = 10_000
+
+_current: ContextVar[TaskContext] = ContextVar("podium_task_context")
+
+
+class TaskInProgress:
+    """Return it from a function whose task is not done: the server hands the task out again.
+
+    ``callback_after_seconds`` (default 60) is when; ``output`` replaces the task's output and is there for the
+    next call in ``get_task_context().get_task().output_data``.
+    """
+
+    __slots__ = ("callback_after_seconds", "output")
+
+    def __init__(self, callback_after_seconds: int = 60, output: dict[str, Any] | None = None) -> None:
+        self.callback_after_seconds = callback_after_seconds
+        self.output = output if output is not None else {}
+
+    def __repr__(self) -> str:
+        return f"TaskInProgress(callback_after_seconds={self.callback_after_seconds}, output={self.output!r})"
+
+
+class TaskContext:
+    """The running task. It follows the code into coroutines, and into threads that start with a copied context."""
+
+    __slots__ = ("_callback_after", "_dropped_logs", "_logs", "_output", "_task")
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._logs: list[TaskExecLog] = []
+        self._dropped_logs = 0
+        self._callback_after = 0
+        self._output: dict[str, Any] = {}
+
+    def get_task(self) -> Task:
+        """Return the task as the server handed it out."""
+        return self._task
+
+    def get_task_id(self) -> str:
+        """Return the id of this attempt."""
+        return self._task.task_id
+
+    def get_workflow_instance_id(self) -> str:
+        """Return the id of the workflow execution."""
+        return self._task.workflow_instance_id
+
+    def get_retry_count(self) -> int:
+        """Return how many attempts failed before this one (0 for the first)."""
+        return self._task.retry_count
+
+    def get_poll_count(self) -> int:
+        """Return how often this attempt was handed out, this time included."""
+        return self._task.poll_count
+
+    def get_task_def_name(self) -> str:
+        """Return the name of the task definition."""
+        return self._task.task_def_name or self._task.task_type
+
+    def get_workflow_task_type(self) -> str:
+        """Return the type of the workflow's node: SIMPLE for an ordinary worker task."""
+        node = self._task.workflow_task
+        return str(node["type"]) if node and "type" in node else self._task.task_type
+
+    def get_input(self) -> dict[str, Any]:
+        """Return the task's input."""
+        return self._task.input_data
+
+    def add_log(self, message: object) -> None:
+        """Add a line to the task's execution log, stamped with the current time.
+
+        Lines arrive with the result, also when the task fails. After 10,000 lines only their number is kept.
+        """
+        if len(self._logs) >= MAX_LOG_LINES:
+            self._dropped_logs += 1
+            return
+        self._logs.append(TaskExecLog(log=str(message), created_time=time.time_ns() // 1_000_000))
+
+    def set_callback_after(self, seconds: int) -> None:
+        """Ask for the task to be handed out again after so many seconds, if it is reported as IN_PROGRESS."""
+        if type(seconds) is not int or seconds < 0:
+            raise ValueError(f"set_callback_after: expected whole seconds, 0 or more, got {seconds!r}")
+        self._callback_after = seconds
+
+    def get_callback_after_seconds(self) -> int:
+        """Return what ``set_callback_after`` set (0 if nothing)."""
+        return self._callback_after
+
+    def set_output(self, output: dict[str, Any]) -> None:
+        """Set output fields that are reported whatever the function returns or raises.
+
+        A later call replaces an earlier one; fields that the function returns win over these.
+        """
+        if not isinstance(output, dict):
+            raise ValueError(f"set_output: expected a dict, got {type(output).__name__}")  # noqa: TRY004 - peers' type
+        self._output = output
+
+    @property
+    def output(self) -> dict[str, Any]:
+        """What ``set_output`` set."""
+        return self._output
+
+    @property
+    def logs(self) -> list[TaskExecLog]:
+        """The lines so far, with a last one that says how many were dropped, if any were."""
+        if not self._dropped_logs:
+            return list(self._logs)
+        note = f"... {self._dropped_logs} more lines were dropped (limit {MAX_LOG_LINES})"
+        return [*self._logs, TaskExecLog(log=note, created_time=time.time_ns() // 1_000_000)]
+
+    def __repr__(self) -> str:
+        return (
+            f"TaskContext(task_id={self.get_task_id()!r}, task_def_name={self.get_task_def_name()!r}, "
+            f"retry_count={self.get_retry_count()}, poll_count={self.get_poll_count()})"
+        )
+
+
+def get_task_context() -> TaskContext:
+    """Return the context of the task that the calling code is running.
+
+    Raises NoTaskContextError outside a task, and in a thread that was started without the task's context.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise NoTaskContextError(
+            "no task is running here: get_task_context() works inside a task's function, and in threads started with "
+            "its context (contextvars.copy_context().run, asyncio.to_thread)"
+        ) from None
+
+
+def enter_task_context(context: TaskContext) -> None:
+    """Make ``context`` the current one; called inside the contextvars context that the task runs in."""
+    _current.set(context)

@@ -1,0 +1,276 @@
+"""One attempt of one task: decode, bind, call, and turn what came out into a result. No HTTP, never raises.
+
+The same code runs in a crew child and in the thread crew. A plain function is run by ``run_plain`` in a pool
+thread, a coroutine function by ``run_async`` on the crew's loop.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import math
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from podium.binding import Binder
+from podium.context import TaskContext, TaskInProgress, enter_task_context
+from podium.convert import to_json, to_output
+from podium.errors import ConversionError, NonRetryableException
+from podium.frames import Cause, Outcome
+from podium.models import Task, TaskExecLog, TaskIds, TaskResult, TaskResultStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+#: The server keeps this many log entries of one update and drops the rest without a word.
+LOGS_PER_UPDATE: Final = 10
+#: The server cuts reasons at this length.
+MAX_REASON: Final = 500
+#: A deep recursion has a traceback of megabytes; both ends tell the story.
+MAX_TRACEBACK: Final = 16_000
+
+_task_decoder = msgspec.json.Decoder(Task)
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A worker, compiled to be run: everything about the function that does not depend on the task."""
+
+    name: str
+    function: Callable[..., Any]
+    binder: Binder
+    is_async: bool
+    thread_count: int
+    worker_id: str
+
+    @classmethod
+    def compile(
+        cls,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        is_async: bool,
+        thread_count: int,
+        strict_schema: bool,
+        worker_id: str,
+    ) -> Runnable:
+        """Prepare a function; raises DeclarationError if its signature can never be bound."""
+        binder = Binder.compile(function, strict=strict_schema)
+        return cls(name, function, binder, is_async, thread_count, worker_id)
+
+
+class Attempt:
+    """One execution in progress. ``key`` is the engine's name for it."""
+
+    __slots__ = ("_begun", "_context", "_started", "_task_context", "key", "raw", "worker")
+
+    def __init__(self, worker: Runnable, key: int, raw: bytes) -> None:
+        self.worker = worker
+        self.key = key
+        self.raw = raw
+        self._started = time.time()
+        self._begun = time.monotonic()
+        self._task_context: TaskContext | None = None
+        self._context = contextvars.copy_context()
+
+    @property
+    def context(self) -> contextvars.Context:
+        """The contextvars context that the function, and whatever it returns, runs in."""
+        return self._context
+
+    def begin(self) -> tuple[tuple[Any, ...], dict[str, Any]] | Outcome:
+        """Read the task, make it the current one, and return the function's arguments.
+
+        Runs inside ``context``. A task or input that does not fit is an outcome: no retry can help it.
+        """
+        try:
+            task = _task_decoder.decode(self.raw)
+        except msgspec.ValidationError as error:
+            return self.fail(ConversionError("task", str(error)), terminal=True)
+        self._task_context = TaskContext(task)
+        enter_task_context(self._task_context)
+        try:
+            return self.worker.binder.arguments(task)
+        except ConversionError as error:
+            return self.fail(error, terminal=True)
+        except BaseException as error:  # a constructor of the user's types may raise anything
+            return self.fail(error)
+
+    def conclude(self, value: Any) -> Outcome:
+        """Turn what the function returned into an outcome."""
+        try:
+            return self._outcome(self._result_of(value))
+        except BaseException as error:  # not only ConversionError: a property of the user's value may raise anything
+            return self.fail(error)
+
+    def fail(self, error: BaseException, *, terminal: bool = False) -> Outcome:
+        """Turn an exception into an outcome; ``terminal`` if a retry cannot help."""
+        terminal = terminal or isinstance(error, NonRetryableException)
+        status = TaskResultStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskResultStatus.FAILED
+        cause = describe(error)
+        result = TaskResult(status=status, reason_for_incompletion=reason_of(cause))
+        result.log(cause.traceback)
+        try:
+            result.output_data = self._extra_output()
+            return self._outcome(result, cause)
+        except ConversionError:  # the output set so far cannot be sent: the failure itself still can
+            result.output_data = {}
+            return self._outcome(result, cause)
+
+    def _result_of(self, value: Any) -> TaskResult:
+        extra = self._extra_output()
+        if isinstance(value, TaskResult):
+            result = _checked(value)
+            result.output_data = extra | to_json(result.output_data)
+        elif isinstance(value, TaskInProgress):
+            result = TaskResult(
+                status=TaskResultStatus.IN_PROGRESS,
+                callback_after_seconds=_whole_seconds(value.callback_after_seconds),
+                output_data=to_json(value.output) or extra,
+            )
+        else:
+            result = TaskResult(output_data=extra | to_output(value) if extra else to_output(value))
+        return result
+
+    def _extra_output(self) -> dict[str, Any]:
+        if self._task_context is None or not self._task_context.output:
+            return {}
+        output: dict[str, Any] = to_json(self._task_context.output)
+        return output
+
+    def _outcome(self, result: TaskResult, cause: Cause | None = None) -> Outcome:
+        """Fill in ids, merge what the task said through its context, and encode."""
+        context = self._task_context
+        if context is not None:
+            task = context.get_task()
+            result.task_id, result.workflow_instance_id = task.task_id, task.workflow_instance_id
+            # The context's lines come first: a failure's traceback is the last thing that happened.
+            result.logs = [*context.logs, *result.logs] if cause else [*result.logs, *context.logs]
+            result.callback_after_seconds = result.callback_after_seconds or context.get_callback_after_seconds()
+        else:
+            ids = msgspec.json.decode(self.raw, type=TaskIds)
+            result.task_id, result.workflow_instance_id = ids.task_id, ids.workflow_instance_id
+        result.worker_id = self.worker.worker_id
+        surplus = [line.log for line in result.logs[LOGS_PER_UPDATE:]]
+        result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
+        output = _encode(result.output_data)
+        result.output_data = msgspec.Raw(output)  # type: ignore[assignment] - encoded once, measured, then embedded
+        return Outcome(
+            key=self.key,
+            status=result.status,
+            body=_encode(result),
+            surplus_logs=[printable(line) for line in surplus],
+            started=self._started,
+            duration=time.monotonic() - self._begun,
+            output_size=len(output),
+            cause=cause,
+        )
+
+
+def run_plain(attempt: Attempt) -> Outcome | Coroutine[Any, Any, Outcome]:
+    """Run a plain function in the calling thread, in the attempt's context.
+
+    If it returns an awaitable, a coroutine is returned instead of an outcome: it is to be run on the crew's loop, in
+    ``attempt.context``, and holds no thread.
+    """
+    return attempt.context.run(_run_plain, attempt)
+
+
+def _run_plain(attempt: Attempt) -> Outcome | Coroutine[Any, Any, Outcome]:
+    begun = attempt.begin()
+    if isinstance(begun, Outcome):
+        return begun
+    args, kwargs = begun
+    try:
+        value = attempt.worker.function(*args, **kwargs)
+    except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are that task's failure
+        return attempt.fail(error)
+    return _finish(attempt, value) if inspect.isawaitable(value) else attempt.conclude(value)
+
+
+async def run_async(attempt: Attempt) -> Outcome:
+    """Run a coroutine function. To be run as an asyncio task in ``attempt.context``."""
+    begun = attempt.begin()
+    if isinstance(begun, Outcome):
+        return begun
+    args, kwargs = begun
+    try:
+        awaitable = attempt.worker.function(*args, **kwargs)
+    except BaseException as error:
+        return attempt.fail(error)
+    return await _finish(attempt, awaitable)
+
+
+async def _finish(attempt: Attempt, awaitable: Awaitable[Any]) -> Outcome:
+    try:
+        value = await awaitable
+    except BaseException as error:
+        return attempt.fail(error)
+    return attempt.conclude(value)
+
+
+def describe(error: BaseException) -> Cause:
+    """Return an exception in words; whatever its own ``__str__`` does."""
+    type_name = type(error).__name__
+    try:
+        message = str(error)
+    except BaseException as broken:
+        message = f"<no message: its __str__ raised {type(broken).__name__}>"
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException as broken:
+        text = f"{type_name}: {message}\n<no traceback: formatting it raised {type(broken).__name__}>"
+    if len(text) > MAX_TRACEBACK:
+        half = MAX_TRACEBACK // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return Cause(type_name, printable(message), printable(text))
+
+
+def reason_of(cause: Cause) -> str:
+    """Return the reason that the server shows: ``Type: message``, cut as the server would cut it."""
+    reason = f"{cause.type_name}: {cause.message}" if cause.message else cause.type_name
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """Return text that can be encoded: lone surrogates escaped."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def _sendable(line: TaskExecLog) -> TaskExecLog:
+    created = line.created_time or time.time_ns() // 1_000_000
+    return TaskExecLog(log=printable(str(line.log)), created_time=created)
+
+
+def _checked(result: TaskResult) -> TaskResult:
+    """Return a copy of the user's result that can be sent; the user's own object is left alone."""
+    try:
+        status = TaskResultStatus(result.status)
+    except ValueError:
+        allowed = ", ".join(TaskResultStatus)
+        raise ConversionError("TaskResult.status", f"expected one of {allowed}, got {result.status!r}") from None
+    if not isinstance(result.output_data, dict):
+        raise ConversionError("TaskResult.output_data", f"expected dict, got {type(result.output_data).__name__}")
+    reason = result.reason_for_incompletion
+    return msgspec.structs.replace(
+        result,
+        status=status,
+        reason_for_incompletion=None if reason is None else printable(str(reason))[:MAX_REASON],
+        callback_after_seconds=_whole_seconds(result.callback_after_seconds or 0),
+        logs=list(result.logs or ()),
+    )
+
+
+def _whole_seconds(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**31:
+        raise ConversionError("callback_after_seconds", f"expected seconds, 0 or more, got {value!r}")
+    return math.ceil(value)

@@ -1,0 +1,157 @@
+"""What the parent and a crew child say to each other: length-prefixed msgpack frames over one socketpair.
+
+    parent -> child    Boot, Run, Cancel, Exit
+    child  -> parent   Ready, BootFailed, Outcome, LogLine
+
+Pure: bytes in, frames out. Only podium's own processes talk here, and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from podium.models import TaskResultStatus
+
+T = TypeVar("T")
+
+_PREFIX = struct.Struct("!I")
+#: Larger than anything a server accepts (10 MB of output) with room for inputs; a longer one is a broken stream.
+MAX_FRAME: Final = 256 * 1024 * 1024
+
+
+class _Frame(msgspec.Struct, array_like=True, gc=False):
+    """Base of all frames."""
+
+
+class WorkerRef(msgspec.Struct, array_like=True, frozen=True):
+    """Where a child finds a worker's function, and what it must know to run it."""
+
+    name: str
+    #: ``module`` and ``qualname`` as Python has them.
+    module: str
+    qualname: str
+    thread_count: int
+    strict_schema: bool
+    worker_id: str
+
+
+class Boot(_Frame, tag="boot"):
+    """The first frame: what this child runs."""
+
+    title: str
+    workers: list[WorkerRef]
+    #: Modules to import first, so that their declarations and side effects are the same as in the parent.
+    imports: list[str]
+    #: ``sys.path``, ``sys.argv`` and the main module of the parent, as multiprocessing describes them.
+    preparation: dict[str, Any]
+    log_level: int
+
+
+class Run(_Frame, tag="run"):
+    """Run one task: ``key`` names the attempt on this connection, ``raw`` is the task's JSON as it was polled."""
+
+    key: int
+    worker: int
+    raw: bytes
+
+
+class Cancel(_Frame, tag="cancel"):
+    """Cancel an attempt: a coroutine gets CancelledError; a plain function cannot be interrupted."""
+
+    key: int
+
+
+class Exit(_Frame, tag="exit"):
+    """Nothing more will come: exit at once."""
+
+
+class Ready(_Frame, tag="ready"):
+    """The child has imported everything and can run tasks."""
+
+    pid: int
+
+
+class BootFailed(_Frame, tag="boot-failed"):
+    """The child cannot run: the user's module raised, or a function was not found."""
+
+    message: str
+    traceback: str
+
+
+class Cause(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An exception, in words: exceptions themselves do not cross process borders."""
+
+    type_name: str
+    message: str
+    traceback: str = ""
+
+
+class Outcome(_Frame, tag="outcome"):
+    """How one attempt ended; ``body`` is the TaskResult as JSON, ready to be sent unread."""
+
+    key: int
+    status: TaskResultStatus
+    body: bytes
+    #: Log lines beyond the ten that one update may carry.
+    surplus_logs: list[str]
+    #: Epoch seconds, and the monotonic length of the execution in seconds.
+    started: float
+    duration: float
+    output_size: int
+    #: The exception of a failed attempt; None when the function reported its own state.
+    cause: Cause | None = None
+
+
+class LogLine(_Frame, tag="log"):
+    """A log record of user code."""
+
+    fields: dict[str, Any]
+
+
+ToChild = Boot | Run | Cancel | Exit
+ToParent = Ready | BootFailed | Outcome | LogLine
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(frame: msgspec.Struct) -> bytes:
+    """Return the bytes of one frame, prefix included."""
+    payload = _encoder.encode(frame)
+    return _PREFIX.pack(len(payload)) + payload
+
+
+class FrameReader(Generic[T]):
+    """Cuts a byte stream into frames of one direction."""
+
+    def __init__(self, frame_type: Any) -> None:
+        self._decoder = msgspec.msgpack.Decoder(frame_type)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[T]:
+        """Take the next piece of the stream; return the frames that are complete now.
+
+        Raises ValueError if the stream is broken.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[T] = []
+        start, size = 0, len(buffer)
+        view = memoryview(buffer)
+        try:
+            while size - start >= _PREFIX.size:
+                (length,) = _PREFIX.unpack_from(view, start)
+                if length > MAX_FRAME:
+                    raise ValueError(f"frame of {length} bytes is longer than {MAX_FRAME}")
+                end = start + _PREFIX.size + length
+                if end > size:
+                    break
+                frames.append(self._decoder.decode(view[start + _PREFIX.size : end]))
+                start = end
+        finally:
+            view.release()
+        if start:
+            del buffer[:start]
+        return frames

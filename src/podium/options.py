@@ -1,0 +1,119 @@
+"""The options of a worker: the one list that the decorators, ``Worker`` and the documentation share."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from podium.errors import DeclarationError
+from podium.models import TaskDef
+
+Isolation = Literal["process", "thread"]
+
+#: The server refuses a longer long poll.
+MAX_POLL_TIMEOUT_MS = 5000
+
+
+def _number(minimum: float, maximum: float | None = None, *, whole: bool = True) -> Callable[[Any], str | None]:
+    kind = "a whole number" if whole else "a number"
+    limits = f"{kind} of {minimum} or more" if maximum is None else f"{kind} from {minimum} to {maximum}"
+
+    def check(value: Any) -> str | None:
+        types = (int,) if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types) or not value >= minimum:
+            return limits
+        return limits if maximum is not None and value > maximum else None
+
+    return check
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "True or False"
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value and value.isprintable() else "a non-empty text"
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value in allowed else " or ".join(repr(word) for word in allowed)
+
+
+def _instance(kind: type) -> Callable[[Any], str | None]:
+    return lambda value: None if isinstance(value, kind) else f"a {kind.__name__}"
+
+
+def _option(default: Any, check: Callable[[Any], str | None], doc: str) -> Any:
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """How one worker polls, runs and registers. An option whose default is None may be left as None."""
+
+    poll_interval_millis: float = _option(
+        100, _number(0, whole=False), "longest pause between two polls of an empty queue, in ms"
+    )
+    domain: str | None = _option(None, _text, "task domain to poll; None polls the queue without a domain")
+    worker_id: str | None = _option(None, _text, "id that the server shows for this worker; default: the host name")
+    thread_count: int = _option(1, _number(1), "tasks that run at the same time in one process, for def and async def")
+    register_task_def: bool = _option(False, _flag, "register the task definition at start")
+    poll_timeout: int = _option(
+        100, _number(0, MAX_POLL_TIMEOUT_MS), "how long the server may hold a poll of an empty queue, in ms"
+    )
+    lease_extend_enabled: bool = _option(
+        False, _flag, "keep a running task's lease by heartbeats, so that it may outlast its response timeout"
+    )
+    task_def: TaskDef | None = _option(None, _instance(TaskDef), "template for the registered task definition")
+    overwrite_task_def: bool = _option(True, _flag, "update an existing definition with what task_def states")
+    strict_schema: bool = _option(False, _flag, "refuse input fields that the function has no parameter for")
+    paused: bool = _option(False, _flag, "start without polling, until set_paused(name, False)")
+    isolation: Isolation | None = _option(
+        None, _one_of("process", "thread"), "where the function runs; default: the TaskHandler's isolation"
+    )
+    group: str | None = _option(None, _text, "workers of the same group share their child processes")
+    processes: int | None = _option(None, _number(1), "number of child processes; default: the TaskHandler's")
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            value = getattr(self, option.name)
+            if value is None and option.default is None:
+                continue
+            allowed = option.metadata["check"](value)
+            if allowed is not None:
+                raise DeclarationError(f"{option.name}={value!r}: expected {allowed}")
+
+
+#: Other spellings of the same options, as users of the other SDKs know them.
+ALIASES: Mapping[str, str] = {
+    "poll_interval": "poll_interval_millis",
+    "polling_interval": "poll_interval_millis",
+    "concurrency": "thread_count",
+    "task_def_template": "task_def",
+}
+
+OPTION_NAMES: tuple[str, ...] = tuple(option.name for option in dataclasses.fields(WorkerOptions))
+
+
+def make_options(owner: str, given: Mapping[str, Any]) -> WorkerOptions:
+    """Return the options of ``owner``, a text for messages.
+
+    Raises DeclarationError for an unknown option (with the nearest known name) or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        known = ALIASES.get(name, name)
+        if known not in OPTION_NAMES:
+            near = difflib.get_close_matches(name, [*OPTION_NAMES, *ALIASES], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(OPTION_NAMES)}"
+            raise DeclarationError(f"{owner}: unknown option {name!r}; {hint}")
+        if known in values:
+            raise DeclarationError(f"{owner}: {known} is given twice, once as {name!r}")
+        values[known] = value
+    try:
+        return WorkerOptions(**values)
+    except DeclarationError as error:
+        raise DeclarationError(f"{owner}: {error}") from None

@@ -1,0 +1,136 @@
+"""Where executions run: plain functions in threads, coroutines on a loop. Used by a child and by the thread crew.
+
+All methods are called on the loop that the pool was made for; only the threads' end of the hand-over is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from podium.execution import Attempt, run_async, run_plain
+from podium.frames import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from podium.execution import Runnable
+
+#: What a pool thread hands over: an outcome, or a coroutine that goes on where the plain function left off.
+_Handed = tuple[Attempt, "Outcome | Coroutine[Any, Any, Outcome]"]
+
+
+class TaskPool:
+    """Runs attempts and gives their outcomes back in batches.
+
+    ``deliver`` is called on the loop with the outcomes that came in since it was called last: one wake-up of the
+    loop serves all that finished meanwhile.
+    """
+
+    def __init__(self, workers: Sequence[Runnable], deliver: Callable[[list[Outcome]], None]) -> None:
+        self._workers = workers
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._threads = [_Threads(worker, self._hand_over) for worker in workers]
+        self._coroutines: dict[int, asyncio.Task[Outcome]] = {}
+        self._handed: deque[_Handed] = deque()
+        self._finished: list[Outcome] = []
+        self._waking = False
+        self._delivering = False
+
+    def run(self, worker: int, key: int, raw: bytes) -> None:
+        """Start an attempt of the worker with that index."""
+        attempt = Attempt(self._workers[worker], key, raw)
+        if attempt.worker.is_async:
+            self._spawn(attempt, run_async(attempt))
+        else:
+            self._threads[worker].submit(attempt)
+
+    def cancel(self, key: int) -> None:
+        """Cancel an attempt if it is a coroutine; a thread cannot be interrupted."""
+        task = self._coroutines.get(key)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """Cancel the coroutines and let the threads end after what they are doing."""
+        for task in self._coroutines.values():
+            task.cancel()
+        for threads in self._threads:
+            threads.close()
+
+    def _spawn(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Outcome]) -> None:
+        task = self._loop.create_task(coroutine, context=attempt.context)
+        self._coroutines[attempt.key] = task
+        task.add_done_callback(lambda done: self._on_coroutine_done(attempt, done))
+
+    def _on_coroutine_done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
+        del self._coroutines[attempt.key]
+        if task.cancelled():  # cancelled before its first step
+            self._finish(attempt.fail(asyncio.CancelledError()))
+        else:
+            self._finish(task.result())
+
+    def _hand_over(self, handed: _Handed) -> None:
+        """Take what a thread has done; called in that thread."""
+        self._handed.append(handed)
+        if not self._waking:
+            self._waking = True
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:  # the loop is closed: the process is ending and nobody waits for this outcome
+                return
+
+    def _collect(self) -> None:
+        # The flag goes first: what a thread appends from here on is either taken below or wakes the loop again.
+        self._waking = False
+        while self._handed:
+            attempt, handed = self._handed.popleft()
+            self._threads[self._workers.index(attempt.worker)].busy -= 1
+            if isinstance(handed, Outcome):
+                self._finish(handed)
+            else:
+                self._spawn(attempt, handed)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._finished.append(outcome)
+        if not self._delivering:
+            self._delivering = True
+            self._loop.call_soon(self._deliver_batch)
+
+    def _deliver_batch(self) -> None:
+        self._delivering = False
+        batch, self._finished = self._finished, []
+        self._deliver(batch)
+
+
+class _Threads:
+    """The threads of one plain worker: as many as its tasks ever needed at once, at most its thread_count."""
+
+    def __init__(self, worker: Runnable, hand_over: Callable[[_Handed], None]) -> None:
+        self._worker = worker
+        self._hand_over = hand_over
+        self._attempts: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._started = 0
+        #: Attempts queued or running.
+        self.busy = 0
+
+    def submit(self, attempt: Attempt) -> None:
+        self.busy += 1
+        if self._started < min(self.busy, self._worker.thread_count):
+            self._started += 1
+            # A daemon, so that a function that never returns cannot keep the process alive.
+            threading.Thread(target=self._work, name=f"{self._worker.name}-{self._started}", daemon=True).start()
+        self._attempts.put(attempt)
+
+    def close(self) -> None:
+        for _ in range(self._started):
+            self._attempts.put(None)
+
+    def _work(self) -> None:
+        while (attempt := self._attempts.get()) is not None:
+            self._hand_over((attempt, run_plain(attempt)))
+            del attempt  # a large input must not live until the next task comes

@@ -1,0 +1,241 @@
+"""Declaring workers: the decorators, ``Worker``, and the registry that TaskHandler scans."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from podium.errors import DeclarationError
+from podium.options import WorkerOptions, make_options
+from podium.workflow import SimpleTask
+
+if TYPE_CHECKING:
+    from podium.models import TaskDef
+    from podium.options import Isolation
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+#: The keyword that turns a call into a step of a workflow definition.
+_REF_NAME = "task_ref_name"
+
+
+class TaskFunction(Protocol, Generic[P, R_co]):
+    """A decorated function: call it as before, or with ``task_ref_name=`` to get a SimpleTask."""
+
+    __name__: str
+    __qualname__: str
+    __module__: str
+    __wrapped__: Callable[..., Any]
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, *, task_ref_name: str, **inputs: Any) -> SimpleTask: ...
+
+
+def original_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a function was before ``@worker_task`` wrapped it, other decorators left in place."""
+    while getattr(function, "__podium_worker__", False):
+        function = function.__wrapped__  # type: ignore[attr-defined]
+    return function
+
+
+def is_async_callable(function: Callable[..., Any]) -> bool:
+    """Whether a call returns a coroutine: an ``async def``, a partial of one, or an object whose call is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at, not whether it exists
+    )
+
+
+class Worker:
+    """A declared worker: a task definition name, a function, and options (see ``podium.options.WorkerOptions``).
+
+    ``poll_interval`` (ms), ``polling_interval``, ``concurrency`` and ``task_def_template`` are accepted as other
+    names of the options. Raises DeclarationError for a name, function or option that could never work.
+    """
+
+    __slots__ = ("declared_at", "function", "is_async", "options", "task_definition_name")
+
+    def __init__(self, task_definition_name: str, execute_function: Callable[..., Any], **options: Any) -> None:
+        self.task_definition_name = _checked_name(task_definition_name)
+        owner = f"worker {task_definition_name!r}"
+        self.options: WorkerOptions = make_options(owner, options)
+        self.function = original_function(_checked_function(owner, execute_function))
+        #: Decided here, once: nothing else asks whether the function is async.
+        self.is_async = is_async_callable(self.function)
+        self.declared_at = _place_of(self.function)
+
+    @property
+    def domain(self) -> str | None:
+        """The task domain, or None."""
+        return self.options.domain
+
+    @property
+    def execute_function(self) -> Callable[..., Any]:
+        """The function that runs the tasks."""
+        return self.function
+
+    def __repr__(self) -> str:
+        domain = f", domain={self.domain!r}" if self.domain else ""
+        return f"Worker({self.task_definition_name!r}{domain}, {self.declared_at})"
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise DeclarationError(f"a worker needs the name of its task definition, not {name!r}")
+    if "/" in name or ":" in name:
+        raise DeclarationError(
+            f"task definition name {name!r}: '/' and ':' are not possible, the server cannot route them "
+            "(a task with '/' is never handed out, ':' separates the domain); use '_', '-' or '.'"
+        )
+    if name in {".", ".."} or name != name.strip() or not name.isprintable():
+        raise DeclarationError(f"task definition name {name!r}: only printable characters, no surrounding spaces")
+    return name
+
+
+def _checked_function(owner: str, function: Any) -> Callable[..., Any]:
+    if not callable(function):
+        raise DeclarationError(f"{owner}: expected a function, got {type(function).__name__}")
+    if isinstance(function, type):
+        raise DeclarationError(f"{owner}: expected a function, got the class {function.__name__}; decorate a function")
+    if isinstance(function, (staticmethod, classmethod)):
+        kind = type(function).__name__
+        raise DeclarationError(f"{owner}: put @{kind} above @worker_task, not below it")
+    plain = original_function(function)
+    if inspect.isasyncgenfunction(plain) or inspect.isgeneratorfunction(plain):
+        raise DeclarationError(f"{owner}: a generator function cannot be a task; return a value instead of yielding")
+    return cast("Callable[..., Any]", function)
+
+
+def _place_of(function: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+
+
+_registry: dict[tuple[str, str | None], Worker] = {}
+
+
+def register_worker(worker: Worker) -> None:
+    """Add a worker to the registry that ``TaskHandler`` scans.
+
+    A second declaration of the same name and domain replaces the first, with a warning that names both places.
+    """
+    key = (worker.task_definition_name, worker.domain)
+    known = _registry.get(key)
+    if known is not None and known.declared_at != worker.declared_at:
+        where = f" in domain {worker.domain!r}" if worker.domain else ""
+        logger.warning(
+            "worker %r%s is declared twice: at %s and at %s; the later one is used",
+            worker.task_definition_name, where, known.declared_at, worker.declared_at,
+        )  # fmt: skip
+    _registry[key] = worker
+
+
+def get_registered_workers() -> list[Worker]:
+    """Return every worker declared by decorator so far, in the order of declaration."""
+    return list(_registry.values())
+
+
+def clear_registered_workers() -> None:
+    """Forget every declared worker (for tests)."""
+    _registry.clear()
+
+
+def worker_task(
+    task_definition_name: str,
+    poll_interval_millis: float = 100,
+    domain: str | None = None,
+    worker_id: str | None = None,
+    thread_count: int = 1,
+    register_task_def: bool = False,
+    poll_timeout: int = 100,
+    lease_extend_enabled: bool = False,
+    task_def: TaskDef | None = None,
+    overwrite_task_def: bool = True,
+    strict_schema: bool = False,
+    paused: bool = False,
+    isolation: Isolation | None = None,
+    group: str | None = None,
+    processes: int | None = None,
+    **others: Any,
+) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
+    """Declare a function as the worker of a task definition.
+
+    A plain call still runs the function. A call with ``task_ref_name="ref"`` returns a SimpleTask whose inputs are
+    the other keywords. The options are described in ``podium.options.WorkerOptions``; ``others`` takes their
+    aliases and refuses anything else with a hint.
+
+    Raises DeclarationError at declaration for a name, function or option that could never work.
+    """
+    options = {
+        "poll_interval_millis": poll_interval_millis, "domain": domain, "worker_id": worker_id,
+        "thread_count": thread_count, "register_task_def": register_task_def, "poll_timeout": poll_timeout,
+        "lease_extend_enabled": lease_extend_enabled, "task_def": task_def,
+        "overwrite_task_def": overwrite_task_def, "strict_schema": strict_schema, "paused": paused,
+        "isolation": isolation, "group": group, "processes": processes,
+    }  # fmt: skip
+    if callable(task_definition_name):
+        raise DeclarationError('write @worker_task("task_name") with the name of the task definition')
+    return _declare(task_definition_name, _with_aliases(options, others))
+
+
+def WorkerTask(  # noqa: N802 - conductor-python's name
+    task_definition_name: str,
+    poll_interval: float = 100,
+    domain: str | None = None,
+    worker_id: str | None = None,
+    poll_interval_seconds: float = 0,
+    thread_count: int = 1,
+    register_task_def: bool = False,
+    poll_timeout: int = 100,
+    lease_extend_enabled: bool = False,
+    **others: Any,
+) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
+    """Declare a worker in the older spelling: ``poll_interval`` is in ms, ``poll_interval_seconds`` wins if above 0."""
+    options = {
+        "poll_interval_millis": poll_interval_seconds * 1000 if poll_interval_seconds > 0 else poll_interval,
+        "domain": domain, "worker_id": worker_id, "thread_count": thread_count,
+        "register_task_def": register_task_def, "poll_timeout": poll_timeout,
+        "lease_extend_enabled": lease_extend_enabled,
+    }  # fmt: skip
+    return _declare(task_definition_name, _with_aliases(options, others))
+
+
+def _with_aliases(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Let an alias take the place of an option that was left at its default."""
+    defaults = WorkerOptions()
+    stated = {name: value for name, value in options.items() if value != getattr(defaults, name)}
+    return stated | others
+
+
+def _declare(name: str, options: dict[str, Any]) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
+    def decorate(function: Callable[P, R]) -> TaskFunction[P, R]:
+        worker = Worker(name, function, **options)
+        signature = inspect.signature(worker.function)
+        if _REF_NAME in signature.parameters:
+            raise DeclarationError(f"worker {name!r}: the parameter name {_REF_NAME!r} is reserved; choose another")
+        register_worker(worker)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _REF_NAME not in kwargs:
+                return function(*args, **kwargs)
+            reference = kwargs.pop(_REF_NAME)
+            if args:
+                raise TypeError(f"{name}({_REF_NAME}=...): give the inputs as keywords, they are named in the workflow")
+            signature.bind_partial(**kwargs)  # an input that the function does not have is a TypeError
+            return SimpleTask(name, reference, kwargs)
+
+        call.__podium_worker__ = True  # type: ignore[attr-defined]
+        return cast("TaskFunction[P, R]", call)
+
+    return decorate

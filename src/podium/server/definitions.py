@@ -1,0 +1,179 @@
+"""Task and workflow definitions as the server stores and answers them: every field with the server's default."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+from podium.server.problems import parse_problem
+
+T = TypeVar("T")
+
+
+class Document(msgspec.Struct, rename="camel", kw_only=True):
+    """Base of the JSON objects of the API: camelCase, defaults written out, unset fields left out."""
+
+
+class TaskDefinition(Document):
+    """How tasks of one type are retried and timed out. Seconds unless the name says otherwise."""
+
+    create_time: int = 0
+    update_time: int = 0
+    created_by: str | UnsetType = UNSET
+    updated_by: str | UnsetType = UNSET
+    owner_app: str | UnsetType = UNSET
+    name: str = ""
+    description: str | UnsetType = UNSET
+    retry_count: int = 3
+    timeout_seconds: int = 0
+    input_keys: list[str] = field(default_factory=list)
+    output_keys: list[str] = field(default_factory=list)
+    runtime_metadata: list[str] = field(default_factory=list)
+    timeout_policy: Literal["RETRY", "TIME_OUT_WF", "ALERT_ONLY"] = "TIME_OUT_WF"
+    retry_logic: Literal["FIXED", "EXPONENTIAL_BACKOFF", "LINEAR_BACKOFF"] = "FIXED"
+    retry_delay_seconds: int = 60
+    response_timeout_seconds: int = 3600
+    concurrent_exec_limit: int | UnsetType = UNSET
+    input_template: dict[str, Any] = field(default_factory=dict)
+    rate_limit_per_frequency: int = 0
+    rate_limit_frequency_in_seconds: int = 1
+    isolation_group_id: str | UnsetType = UNSET
+    execution_name_space: str | UnsetType = UNSET
+    owner_email: str | UnsetType = UNSET
+    poll_timeout_seconds: int | UnsetType = UNSET
+    backoff_scale_factor: int = 1
+    max_retry_delay_seconds: int = 0
+    backoff_jitter_ms: int = 0
+    base_type: str | UnsetType = UNSET
+    total_timeout_seconds: int = 0
+    input_schema: dict[str, Any] | UnsetType = UNSET
+    output_schema: dict[str, Any] | UnsetType = UNSET
+    task_status_listener_enabled: bool = True
+    enforce_schema: bool = False
+
+
+class WorkflowTask(Document):
+    """One node of a workflow definition. Fields of operators that are refused are kept so that they can be named."""
+
+    name: str = ""
+    task_reference_name: str = ""
+    description: str | UnsetType = UNSET
+    input_parameters: dict[str, Any] = field(default_factory=dict)
+    type: str = field(default="SIMPLE", name="type")
+    dynamic_task_name_param: str | UnsetType = UNSET
+    case_value_param: str | UnsetType = UNSET
+    case_expression: str | UnsetType = UNSET
+    script_expression: str | UnsetType = UNSET
+    decision_cases: dict[str, list[WorkflowTask]] = field(default_factory=dict)
+    dynamic_fork_join_tasks_param: str | UnsetType = UNSET
+    dynamic_fork_tasks_param: str | UnsetType = UNSET
+    dynamic_fork_tasks_input_param_name: str | UnsetType = UNSET
+    default_case: list[WorkflowTask] = field(default_factory=list)
+    fork_tasks: list[list[WorkflowTask]] = field(default_factory=list)
+    start_delay: int = 0
+    sub_workflow_param: dict[str, Any] | UnsetType = UNSET
+    join_on: list[str] = field(default_factory=list)
+    join_mode: str | UnsetType = UNSET
+    sink: str | UnsetType = UNSET
+    optional: bool = False
+    task_definition: TaskDefinition | UnsetType = UNSET
+    rate_limited: bool | UnsetType = UNSET
+    default_exclusive_join_task: list[str] = field(default_factory=list)
+    async_complete: bool = False
+    loop_condition: str | UnsetType = UNSET
+    loop_over: list[WorkflowTask] = field(default_factory=list)
+    items: str | UnsetType = UNSET
+    retry_count: int | UnsetType = UNSET
+    evaluator_type: str | UnsetType = UNSET
+    expression: str | UnsetType = UNSET
+    on_state_change: dict[str, Any] = field(default_factory=dict)
+    permissive: bool = False
+    cache_config: dict[str, Any] | UnsetType = UNSET
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def branches(self) -> list[list[WorkflowTask]]:
+        """Return the lists of nodes inside this one."""
+        return [*self.decision_cases.values(), self.default_case, *self.fork_tasks, self.loop_over]
+
+
+class WorkflowDefinition(Document):
+    """A workflow definition."""
+
+    owner_app: str | UnsetType = UNSET
+    create_time: int = 0
+    update_time: int = 0
+    created_by: str | UnsetType = UNSET
+    updated_by: str | UnsetType = UNSET
+    name: str = ""
+    description: str | UnsetType = UNSET
+    version: int = 1
+    tasks: list[WorkflowTask] = field(default_factory=list)
+    input_parameters: list[str] = field(default_factory=list)
+    output_parameters: dict[str, Any] = field(default_factory=dict)
+    failure_workflow: str | UnsetType = UNSET
+    failure_workflow_version: int | UnsetType = UNSET
+    schema_version: int = 2
+    restartable: bool = True
+    workflow_status_listener_enabled: bool = False
+    workflow_status_listener_sink: str | UnsetType = UNSET
+    owner_email: str | UnsetType = UNSET
+    timeout_policy: Literal["TIME_OUT_WF", "ALERT_ONLY"] = "ALERT_ONLY"
+    timeout_seconds: int = 0
+    variables: dict[str, Any] = field(default_factory=dict)
+    input_template: dict[str, Any] = field(default_factory=dict)
+    input_schema: dict[str, Any] | UnsetType = UNSET
+    output_schema: dict[str, Any] | UnsetType = UNSET
+    enforce_schema: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
+    masked_fields: list[str] = field(default_factory=list)
+    rate_limit_config: dict[str, Any] | UnsetType = UNSET
+
+
+def walk(tasks: list[WorkflowTask]) -> list[WorkflowTask]:
+    """Return all nodes of a definition, each before the nodes inside it."""
+    found: list[WorkflowTask] = []
+    for task in tasks:
+        found.append(task)
+        for branch in task.branches():
+            found.extend(walk(branch))
+    return found
+
+
+#: Members whose content belongs to the user: nulls in there are values, elsewhere null means "not given".
+_USER_MAPS = frozenset(
+    {
+        "input",
+        "inputData",
+        "inputParameters",
+        "inputTemplate",
+        "metadata",
+        "outputData",
+        "outputParameters",
+        "taskInput",
+        "variables",
+        "workflowInput",
+    }
+)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: item if key in _USER_MAPS else _without_nulls(item) for key, item in value.items() if item is not None
+        }
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def read_document(value: Any, kind: type[T]) -> T:
+    """Return a decoded JSON value as a struct; numbers in strings are accepted, as the real server does.
+
+    Raises Problem (500, "JSON parse error") where the value does not fit.
+    """
+    try:
+        return msgspec.convert(_without_nulls(value), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise parse_problem(str(error)) from None
