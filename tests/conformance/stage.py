@@ -139,6 +139,11 @@ class Stage(Http):
             pause.wait(0.05)
         return seen
 
+    def until_after(self, epoch_ms: int, seconds: float) -> None:
+        """Wait until so long after a time the server has given."""
+        due = epoch_ms / 1000 + seconds
+        self.until(time.time, lambda now: now > due)
+
 
 def expect(answer: Answer, status: int = 200) -> Answer:
     """Return the answer if it has the status, else fail with what the server said."""
