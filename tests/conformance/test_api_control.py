@@ -160,20 +160,35 @@ def test_retry_and_restart_of_an_unknown_workflow_are_404(stage: Stage, path: st
     assert stage.post(f"/workflow/{unique('id')}/{path}").status == 404
 
 
-def test_removed_workflow_is_gone(stage: Stage) -> None:
+@pytest.mark.parametrize("archive", ["true", "false"])
+def test_removed_workflow_is_gone(stage: Stage, archive: str) -> None:
     name, workflow_id = stage.run_simple()
     task = stage.take(name)
-    assert stage.delete(f"/workflow/{workflow_id}/remove").status == 200
+    stage.complete(task)
+    answer = stage.delete(f"/workflow/{workflow_id}/remove", archiveWorkflow=archive)
+    assert (answer.status, answer.body) == (200, b"")
     assert stage.get(f"/workflow/{workflow_id}").status == 404
     assert stage.get(f"/tasks/{task['taskId']}").status == 404
     assert stage.report(task, "COMPLETED").status == 404
     assert stage.report(task, None, extendLease=True).status == 404
 
 
-def test_remove_takes_waiting_tasks_out_of_their_queue(stage: Stage) -> None:
+def test_running_workflow_is_not_archived(stage: Stage) -> None:
+    _, workflow_id = stage.run_simple()
+    answer = stage.delete(f"/workflow/{workflow_id}/remove")
+    assert (answer.status, answer.message) == (400, f"Cannot archive workflow: {workflow_id} with status: RUNNING")
+    assert stage.workflow(workflow_id)["status"] == "RUNNING"
+
+
+def test_running_workflow_is_removed_without_archive(stage: Stage) -> None:
     name, workflow_id = stage.run_simple()
-    expect(stage.delete(f"/workflow/{workflow_id}/remove"))
+    assert stage.delete(f"/workflow/{workflow_id}/remove", archiveWorkflow="false").status == 200
+    assert stage.get(f"/workflow/{workflow_id}").status == 404
     assert stage.poll(name) == []
+
+
+def test_remove_of_an_unknown_workflow_is_404(stage: Stage) -> None:
+    assert stage.delete(f"/workflow/{unique('id')}/remove").status == 404
 
 
 def test_decide_of_an_unknown_workflow_is_404(stage: Stage) -> None:

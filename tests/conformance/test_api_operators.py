@@ -197,10 +197,19 @@ def test_wait_with_a_duration_goes_on_by_itself(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("duration", ["abc", "2", "PT2S", "500ms"])
-def test_wait_with_a_broken_duration_fails_the_start(stage: Stage, duration: str) -> None:
-    workflow = stage.define_workflow(operator("WAIT", "wait", inputParameters={"duration": duration}))
-    answer = stage.post("/workflow", {"name": workflow, "input": {}})
-    assert (answer.status, answer.message) == (400, f"Not valid duration: {duration}")
+def test_wait_with_a_broken_duration_is_refused_at_registration(stage: Stage, duration: str) -> None:
+    wait = operator("WAIT", "wait", inputParameters={"duration": duration})
+    answer = stage.post("/metadata/workflow", {"name": unique("flow"), "tasks": [wait]})
+    assert answer.status == 400
+    assert answer.json["validationErrors"]
+
+
+def test_wait_whose_duration_turns_out_broken_fails_the_start(stage: Stage) -> None:
+    wait = operator("WAIT", "wait", inputParameters={"duration": "${workflow.input.duration}"})
+    workflow = stage.define_workflow(wait)
+    answer = stage.post("/workflow", {"name": workflow, "input": {"duration": "PT2S"}})
+    assert (answer.status, answer.message) == (400, "Not valid duration: PT2S")
+    assert stage.get("/workflow/search", query=f"workflowType={workflow}").json["totalHits"] == 0
 
 
 @pytest.mark.parametrize("kind", ["WAIT", "HUMAN"])

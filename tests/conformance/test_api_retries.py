@@ -64,9 +64,10 @@ def test_terminal_error_is_not_retried(stage: Stage) -> None:
     stage.update(task, "FAILED_WITH_TERMINAL_ERROR", reasonForIncompletion="bad order")
     workflow = stage.workflow(workflow_id)
     assert workflow["status"] == "FAILED"
-    reason = f"Task {task['taskId']} failed with status: FAILED_WITH_TERMINAL_ERROR and reason: 'bad order'"
+    # The status in the text is the workflow's.
+    reason = f"Task {task['taskId']} failed with status: FAILED and reason: 'bad order'"
     assert workflow["reasonForIncompletion"] == reason
-    assert len(stage.attempts(workflow_id)) == 1
+    assert [attempt["status"] for attempt in stage.attempts(workflow_id)] == ["FAILED_WITH_TERMINAL_ERROR"]
 
 
 @pytest.mark.parametrize(
@@ -83,12 +84,11 @@ def test_terminal_error_is_not_retried(stage: Stage) -> None:
 def test_delay_of_each_retry(stage: Stage, definition: dict[str, Any], delays: list[int]) -> None:
     name, workflow_id = stage.run_simple(retryCount=3, **definition)
     # The attempts fail without being polled, so the delays are read instead of waited for.
-    for _ in delays:
+    for expected in delays:
         stage.fail(stage.attempts(workflow_id)[-1])
-    retries = stage.attempts(workflow_id)[1:]
-    assert [task["callbackAfterSeconds"] for task in retries] == delays
-    assert [task["startDelayInSeconds"] for task in retries] == delays
-    assert stage.poll(name) == []
+        retry = stage.attempts(workflow_id)[-1]
+        assert (retry["callbackAfterSeconds"], retry["startDelayInSeconds"]) == (expected, expected)
+        assert stage.poll(name) == []
 
 
 def test_retry_is_hidden_until_its_delay_is_over(stage: Stage) -> None:
@@ -153,20 +153,30 @@ def test_optional_failure_lets_the_workflow_go_on(stage: Stage) -> None:
 
 
 def test_optional_task_is_retried_first(stage: Stage) -> None:
-    name = stage.define_task(retryCount=1)
-    workflow_id = stage.run(simple(name, optional=True))
+    name, after = stage.define_task(retryCount=1), stage.define_task()
+    workflow_id = stage.run(simple(name, "a", optional=True), simple(after, "b"))
     stage.fail(stage.take(name))
+    assert stage.poll(after) == []
     stage.fail(stage.take(name))
     assert [task["status"] for task in stage.attempts(workflow_id)] == ["FAILED", "COMPLETED_WITH_ERRORS"]
-    assert stage.workflow(workflow_id)["status"] == "COMPLETED"
+    assert len(stage.poll(after)) == 1
 
 
-def test_optional_holds_for_terminal_errors_too(stage: Stage) -> None:
-    name = stage.define_task(retryCount=1)
-    workflow_id = stage.run(simple(name, optional=True))
-    stage.update(stage.take(name), "FAILED_WITH_TERMINAL_ERROR")
+@pytest.mark.parametrize("status", ["FAILED_WITH_TERMINAL_ERROR", "CANCELED"])
+def test_optional_holds_for_what_is_never_retried(stage: Stage, status: str) -> None:
+    name, after = stage.define_task(retryCount=1), stage.define_task()
+    workflow_id = stage.run(simple(name, "a", optional=True), simple(after, "b"))
+    stage.update(stage.take(name), status)
     assert [task["status"] for task in stage.attempts(workflow_id)] == ["COMPLETED_WITH_ERRORS"]
-    assert stage.workflow(workflow_id)["status"] == "COMPLETED"
+    assert len(stage.poll(after)) == 1
+
+
+def test_optional_failure_of_the_last_task_completes_the_workflow(stage: Stage) -> None:
+    name = stage.define_task()
+    workflow_id = stage.run(simple(name, optional=True))
+    stage.update(stage.take(name), "FAILED", outputData={"half": 1})
+    workflow = stage.workflow(workflow_id)
+    assert (workflow["status"], workflow["output"]) == ("COMPLETED", {"half": 1})
 
 
 def test_permissive_failure_fails_the_workflow_at_its_end(stage: Stage) -> None:
@@ -211,6 +221,27 @@ def test_task_timeout_follows_its_policy(stage: Stage, policy: str, status: str)
     stage.decide(workflow_id)
     assert stage.workflow(workflow_id)["status"] == status
     assert stage.attempts(workflow_id)[0]["status"] == "TIMED_OUT"
+
+
+def test_total_timeout_ends_the_retries(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple(totalTimeoutSeconds=1, retryCount=5)
+    task = stage.take(name)
+    stage.until_after(task["startTime"], 1.2)
+    stage.fail(task)
+    workflow = stage.workflow(workflow_id)
+    assert workflow["status"] == "FAILED"
+    assert workflow["reasonForIncompletion"].endswith("No further retries will be attempted.")
+    assert len(workflow["tasks"]) == 1
+
+
+def test_workflow_timeout_cancels_the_open_tasks(stage: Stage) -> None:
+    workflow_id = stage.run(simple(stage.define_task()), timeoutSeconds=1, timeoutPolicy="TIME_OUT_WF")
+    stage.until_after(stage.workflow(workflow_id)["startTime"], 1.2)
+    stage.decide(workflow_id)
+    workflow = stage.workflow(workflow_id)
+    assert workflow["status"] == "TIMED_OUT"
+    assert workflow["reasonForIncompletion"].startswith("Workflow timed out after 1 seconds.")
+    assert [task["status"] for task in workflow["tasks"]] == ["CANCELED"]
 
 
 @differs("late-timeouts")

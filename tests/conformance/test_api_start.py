@@ -47,6 +47,12 @@ def test_unknown_workflow_is_404(stage: Stage) -> None:
     assert (answer.status, answer.message) == (404, f"No such workflow defined. name={name}, version=null")
 
 
+def test_missing_workflow_name_is_400(stage: Stage) -> None:
+    answer = stage.post("/workflow", {"input": {}})
+    assert answer.status == 400
+    assert [error["path"] for error in answer.json["validationErrors"]] == ["startWorkflow.arg0.name"]
+
+
 def test_input_may_be_missing_but_not_null(stage: Stage) -> None:
     name = stage.define_workflow(simple("some_task"))
     started = stage.post("/workflow", {"name": name})
