@@ -1,0 +1,202 @@
+"""Arguments of a user's function from a task's input.
+
+``Binder.compile`` looks at the signature once; ``arguments`` only looks up and converts. Parameters are filled by name:
+
+- a parameter annotated ``Task`` (or ``Task | None``) receives the whole task, as does a function's only parameter if
+  it is annotated ``object``, or not annotated and called ``task``;
+- any other parameter receives the input value of its name, converted to its annotation; without one, as it is;
+- ``**kwargs`` receives what is left;
+- a missing key takes the parameter's default, or fails the task: None is never invented. An input of ``null`` is None;
+- keys that nobody asks for are ignored, or refused if ``strict``;
+- what ``functools.partial`` has fixed stays fixed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Self, get_args, get_origin
+
+from podium.errors import ConversionError, DeclarationError
+from podium.models import Task
+from podium.types_compose import missing, unknown
+from podium.types_decode import Compiler
+from podium.types_path import key_segment, within
+from podium.types_shape import resolve
+
+_UNION = (typing.Union, types.UnionType)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Argument:
+    """One parameter; ``convert`` is None if it receives the whole task."""
+
+    name: str
+    convert: Callable[[Any], Any] | None
+    default: Any = inspect.Parameter.empty
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Binder:
+    """Makes the arguments of one function. Compiled once per worker; tasks never look at the signature."""
+
+    _positional: tuple[_Argument, ...]
+    _keyword: tuple[_Argument, ...]
+    #: Reads what is left for ``**kwargs``; None if the function has none.
+    _rest: Callable[[dict[str, Any]], dict[str, Any]] | None
+    _names: frozenset[str]
+    _strict: bool
+
+    @classmethod
+    def compile(cls, function: Callable[..., Any], *, strict: bool = False) -> Self:
+        """Inspect a function.
+
+        ``strict`` (default False) makes ``arguments`` refuse keys that no parameter or field asks for, at every depth.
+        Raises DeclarationError, naming the parameter and what to do, for a signature that input can never fill.
+        """
+        return _Signature(function, strict=strict).binder(cls)
+
+    def arguments(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and keyword arguments for a task.
+
+        Raises ConversionError whose path starts with the parameter's name.
+        """
+        data = task.input_data
+        argument = None
+        try:
+            positional = []
+            for argument in self._positional:
+                positional.append(_value(argument, task, data))
+            keywords = {}
+            for argument in self._keyword:
+                keywords[argument.name] = _value(argument, task, data)
+            argument = None
+            if self._rest is not None:
+                keywords |= self._rest({key: data[key] for key in data if key not in self._names})
+            elif self._strict and not self._names.issuperset(data):
+                raise unknown("the function", data, self._names)
+        except ConversionError as error:
+            if argument is None:
+                raise
+            raise within(argument.name, error) from error.__cause__
+        except RecursionError:
+            raise ConversionError("" if argument is None else argument.name, "nested too deeply") from None
+        return tuple(positional), keywords
+
+
+def _value(argument: _Argument, task: Task, data: dict[str, Any]) -> Any:
+    if argument.convert is None:
+        return task
+    if argument.name in data:
+        return argument.convert(data[argument.name])
+    if argument.default is inspect.Parameter.empty:
+        raise missing("the task's input", data)
+    return argument.default
+
+
+class _Signature:
+    """The parameters of a function on their way to a Binder."""
+
+    def __init__(self, function: Callable[..., Any], *, strict: bool) -> None:
+        self._label = _label(function)
+        self._strict = strict
+        self._compiler = Compiler(closed=strict)
+        self._inner = _inner(function)
+        fixed = function.keywords if isinstance(function, functools.partial) else {}
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError) as error:
+            raise DeclarationError(f"{self._label}: its signature cannot be read: {error}") from error
+        self._parameters = [parameter for parameter in parameters.values() if parameter.name not in fixed]
+
+    def binder(self, cls: type[Binder]) -> Any:
+        """Return the Binder."""
+        positional: list[_Argument] = []
+        keyword: list[_Argument] = []
+        rest = None
+        for parameter in self._parameters:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                raise DeclarationError(
+                    f"parameter '*{parameter.name}' of {self._label} can never be filled: a task's input has names; "
+                    f"take named parameters, **kwargs, or one list parameter '{parameter.name}: list[...]'"
+                )
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = self._rest(parameter)
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                keyword.append(self._argument(parameter))
+            else:
+                positional.append(self._argument(parameter))
+        arguments = positional + keyword
+        reads_all = any(argument.convert is None for argument in arguments)
+        names = frozenset(argument.name for argument in arguments if argument.convert is not None)
+        return cls(tuple(positional), tuple(keyword), rest, names, self._strict and not reads_all)
+
+    def _argument(self, parameter: inspect.Parameter) -> _Argument:
+        annotation = self._annotation(parameter)
+        if self._takes_task(parameter, annotation):
+            return _Argument(parameter.name, None)
+        return _Argument(parameter.name, self._converter(parameter, annotation), parameter.default)
+
+    def _takes_task(self, parameter: inspect.Parameter, annotation: Any) -> bool:
+        if annotation is Task or (get_origin(annotation) in _UNION and Task in get_args(annotation)):
+            return True
+        alone = len(self._parameters) == 1
+        unannotated = annotation is parameter.empty and parameter.name == "task"
+        return alone and (annotation is object or unannotated)
+
+    def _rest(self, parameter: inspect.Parameter) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        annotation = self._annotation(parameter)
+        if get_origin(annotation) is typing.Unpack:
+            return self._converter(parameter, get_args(annotation)[0])
+        values = Any if annotation is parameter.empty else annotation
+        return self._converter(parameter, dict[str, values])  # type: ignore[valid-type]
+
+    def _converter(self, parameter: inspect.Parameter, annotation: Any) -> Callable[[Any], Any]:
+        try:
+            return self._compiler.plan(Any if annotation is parameter.empty else annotation).convert
+        except DeclarationError as error:
+            raise DeclarationError(f"{self._where(parameter)}: {error}") from error
+
+    def _annotation(self, parameter: inspect.Parameter) -> Any:
+        """Return the annotation, resolved on its own: a return type that is missing at runtime does no harm."""
+        if parameter.annotation is parameter.empty:
+            return parameter.empty
+        names = {variable.__name__: variable for variable in getattr(self._inner, "__type_params__", ())}
+        annotation = resolve(
+            parameter.annotation, getattr(self._inner, "__globals__", {}), names, self._where(parameter)
+        )
+        if get_origin(annotation) is typing.Annotated and get_args(annotation)[0] is Task:
+            return Task
+        return annotation
+
+    def _where(self, parameter: inspect.Parameter) -> str:
+        return f"parameter {parameter.name!r} of {self._label}"
+
+
+def _inner(function: Any) -> Any:
+    """Return the plain function whose module the annotations belong to."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif not isinstance(function, types.FunctionType | type) and hasattr(type(function), "__call__"):
+            inner = type(function).__call__
+            if not isinstance(inner, types.FunctionType):
+                return function
+            function = inner
+        elif isinstance(function, type):
+            return function.__init__
+        else:
+            return function
+
+
+def _label(function: Any) -> str:
+    inner = function.func if isinstance(function, functools.partial) else function
+    return getattr(inner, "__qualname__", None) or type(inner).__qualname__

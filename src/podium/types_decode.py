@@ -1,0 +1,228 @@
+"""Compile an annotation into a function that reads its values from JSON.
+
+The functions built here are the meaning of every type. Where msgspec gives the same value (``Plan.native``) it is
+asked first, because it is faster; whatever it refuses is read again here, which either succeeds or says why not, and
+where, in podium's words.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc as abc
+import enum
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, ForwardRef, Literal, NewType, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from podium.errors import ConversionError, DeclarationError
+from podium.types_compose import (
+    accelerated,
+    array_plan,
+    mapping_plan,
+    msgspec_reader,
+    object_plan,
+    tuple_plan,
+    union_plan,
+)
+from podium.types_encode import to_json
+from podium.types_path import type_name
+from podium.types_pydantic import has_pydantic_marks, is_pydantic, pydantic_plan
+from podium.types_scalar import (
+    ANYTHING,
+    ARRAY,
+    MAPPING,
+    OBJECT,
+    SCALARS,
+    SET,
+    TUPLE,
+    Plan,
+    choice_plan,
+    enum_plan,
+    text_plan,
+)
+from podium.types_shape import shape_of, substitute
+
+#: Container -> what builds it from a list, and how well it fits an array.
+_ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], int]] = {
+    list: (list, ARRAY),
+    abc.Sequence: (list, ARRAY),
+    abc.MutableSequence: (list, ARRAY),
+    abc.Collection: (list, ARRAY),
+    abc.Iterable: (list, ARRAY),
+    abc.Reversible: (list, ARRAY),
+    collections.deque: (collections.deque, ARRAY),
+    set: (set, SET),
+    frozenset: (frozenset, SET),
+    abc.Set: (set, SET),
+    abc.MutableSet: (set, SET),
+}
+_MAPPINGS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
+    dict: dict,
+    abc.Mapping: dict,
+    abc.MutableMapping: dict,
+    collections.OrderedDict: collections.OrderedDict,
+    collections.Counter: collections.Counter,
+}
+_MARKS = (typing.Required, typing.NotRequired, typing.Final)
+
+
+class Compiler:
+    """Compiles annotations, each one once.
+
+    ``closed`` makes every object refuse unknown keys, at every depth.
+    """
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self._closed = closed
+        self._plans: dict[Any, Plan] = {}
+        #: Unions ask their members first whether they take a value whole.
+        self._twin = self if closed else Compiler(closed=True)
+
+    def plan(self, annotation: Any) -> Plan:
+        """Return the plan of an annotation.
+
+        Raises DeclarationError for a type that no JSON value can become.
+        """
+        if not _is_hashable(annotation):  # Annotated or Literal with a list in it
+            return self._compile(annotation)
+        plan = SCALARS.get(annotation) or self._plans.get(annotation)
+        if plan is None:
+            plan = self._plans[annotation] = self._compile(annotation)
+        return plan
+
+    def _compile(self, annotation: Any) -> Plan:
+        return self._stand_in(annotation) or self._container(annotation) or self._class(annotation)
+
+    def _stand_in(self, annotation: Any) -> Plan | None:
+        """Compile what only stands for another type."""
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            return self._annotated(annotation)
+        if origin in _MARKS:
+            return self.plan(arguments[0])
+        if isinstance(annotation, NewType):
+            return self.plan(annotation.__supertype__)
+        if isinstance(annotation, TypeVar):
+            constraints = annotation.__constraints__
+            return self.plan(Union[constraints] if constraints else annotation.__bound__ or Any)  # noqa: UP007 - dynamic
+        if isinstance(annotation, ForwardRef | str):
+            target = getattr(annotation, "__forward_value__", None)
+            if target is None:
+                raise DeclarationError(f"the name {annotation!r} is not defined where the type is used")
+            return self._recursive(annotation, ANYTHING, lambda: self.plan(target))
+        alias = origin or annotation
+        if hasattr(alias, "__value__") and hasattr(alias, "__type_params__"):  # `type X = ...`
+            given = dict(zip(alias.__type_params__, arguments, strict=False))
+            return self._recursive(annotation, ANYTHING, lambda: self.plan(substitute(alias.__value__, given)))
+        return None
+
+    def _container(self, annotation: Any) -> Plan | None:
+        origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+        if origin in (Union, types.UnionType):
+            members = [member for member in arguments if member is not msgspec.UnsetType]
+            return union_plan([self.plan(m) for m in members], [self._twin.plan(m) for m in members])
+        if origin is Literal:
+            return choice_plan("Literal", [(to_json(value), value) for value in arguments])
+        if origin is tuple:
+            return accelerated(annotation, self._tuple(annotation, arguments))
+        if origin in _ARRAYS:
+            make, rank = _ARRAYS[origin]
+            return accelerated(annotation, array_plan(self.plan(arguments[0] if arguments else Any), make, rank))
+        if origin in _MAPPINGS:
+            if origin is collections.Counter:
+                arguments = (arguments or (str,)) + (int,)
+            key, item = (self.plan(argument) for argument in arguments or (Any, Any))
+            return accelerated(annotation, mapping_plan(key, item, _MAPPINGS[origin], MAPPING))
+        return None
+
+    def _tuple(self, annotation: Any, arguments: tuple[Any, ...]) -> Plan:
+        if not arguments and annotation is not tuple[()]:
+            arguments = (Any, ...)
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return array_plan(self.plan(arguments[0]), tuple, ARRAY)
+        return tuple_plan([self.plan(argument) for argument in arguments])
+
+    def _class(self, annotation: Any) -> Plan:
+        cls = get_origin(annotation) or annotation
+        if not isinstance(cls, type):
+            raise DeclarationError(f"no JSON value can become {annotation!r}")
+        if is_pydantic(cls):
+            return pydantic_plan(annotation, closed=self._closed)
+        if issubclass(cls, enum.Enum):
+            return enum_plan(cls, to_json)
+        if (text := text_plan(cls)) is not None:
+            return text
+        if (shape := shape_of(annotation)) is not None:
+            fit = {dict: OBJECT, list: TUPLE} if shape.from_array else {dict: OBJECT}
+            rough = Plan(cls.__name__, ANYTHING.convert, fit, keys=frozenset(field.key for field in shape.inputs))
+            return self._recursive(
+                annotation,
+                rough,
+                lambda: accelerated(
+                    annotation, object_plan(shape, [self.plan(f.type) for f in shape.inputs], closed=self._closed)
+                ),
+            )
+        if issubclass(cls, msgspec.Struct):  # array_like: msgspec alone knows its layout
+            return Plan(cls.__name__, msgspec_reader(annotation), {list: TUPLE}, native=True)
+        raise DeclarationError(
+            f"no JSON value can become {type_name(cls)}: take a dict, a dataclass "
+            "or a class whose constructor is annotated instead"
+        )
+
+    def _recursive(self, annotation: Any, rough: Plan, compile_it: Callable[[], Plan]) -> Plan:
+        """Compile a type that may contain itself: inside, a copy of the rough plan stands for it."""
+
+        def later(value: Any) -> Any:
+            return plan.convert(value)
+
+        if _is_hashable(annotation):
+            self._plans[annotation] = Plan(rough.name, later, dict(rough.fit), keys=rough.keys)
+        plan = compile_it()
+        return plan
+
+    def _annotated(self, annotation: Any) -> Plan:
+        base, *metadata = get_args(annotation)
+        if has_pydantic_marks(metadata):
+            return pydantic_plan(annotation, closed=False)
+        plan = self.plan(base)
+        constraints = tuple(mark for mark in metadata if isinstance(mark, msgspec.Meta))
+        return self._constrained(plan, base, constraints) if constraints else plan
+
+    def _constrained(self, plan: Plan, base: Any, constraints: tuple[msgspec.Meta, ...]) -> Plan:
+        """Add the limits of msgspec.Meta: on the value that was read, or on the array or object it was read from."""
+        if plan.native:
+            after, before = msgspec_reader(Annotated[(base, *constraints)]), {}
+        else:
+            kinds = plan.fit.keys() & {str, list, dict}
+            after, before = None, {kind: msgspec_reader(Annotated[(kind, *constraints)]) for kind in kinds}
+
+        def convert(value: Any) -> Any:
+            if type(value) in before:
+                before[type(value)](value)
+            result = plan.convert(value)
+            return result if after is None else after(result)
+
+        return Plan(plan.name, convert, plan.fit, native=plan.native, keys=plan.keys)
+
+
+def _is_hashable(annotation: Any) -> bool:
+    try:
+        hash(annotation)
+    except TypeError:
+        return False
+    return True
+
+
+def guarded(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a converter that reports endless nesting as a ConversionError."""
+
+    def guard(value: Any) -> Any:
+        try:
+            return convert(value)
+        except RecursionError:
+            raise ConversionError("", "nested too deeply") from None
+
+    return guard
