@@ -34,6 +34,10 @@ KNOWN_DIFFERENCES: dict[str, Difference] = {
         embedded="Timeouts are noticed within a second.",
         run=False,
     ),
+    "long-poll-of-many": Difference(
+        real="A long poll for more than one task answers only when it has that many or its time is over.",
+        embedded="It answers as soon as there is a task, with all that are there.",
+    ),
     "negative-count": Difference(
         real="A batch poll with a negative count hands out every waiting task (with the SQLite store).",
         embedded="A count of zero or less hands out nothing.",

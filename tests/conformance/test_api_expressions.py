@@ -173,6 +173,11 @@ def test_workflow_input_template_fills_missing_keys(stage: Stage) -> None:
     assert stage.workflow(stage.start(workflow, {"b": 9}))["input"] == {"a": 1, "b": 9}
 
 
+def test_workflow_input_template_does_not_fill_an_empty_input(stage: Stage) -> None:
+    workflow = stage.define_workflow(simple("some_task"), inputTemplate={"a": 1})
+    assert stage.workflow(stage.start(workflow, {}))["input"] == {}
+
+
 def test_output_parameters_become_the_workflows_output(stage: Stage) -> None:
     name = stage.define_task()
     parameters = {"x": "${a.output.x}", "n": "${workflow.input.n}", "none": "${a.output.none}", "fixed": [1]}

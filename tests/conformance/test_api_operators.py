@@ -87,6 +87,34 @@ def test_tasks_of_a_case_run_in_order_and_then_the_rest(stage: Stage) -> None:
     assert stage.workflow(workflow_id)["status"] == "COMPLETED"
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        operator("SWITCH", "x", evaluatorType="value-param", expression="case"),
+        operator("SWITCH", "x", expression="case", decisionCases={"a": [simple("t")]}),
+        operator("SWITCH", "x", evaluatorType="value-param", decisionCases={"a": [simple("t")]}),
+        operator("FORK_JOIN", "x"),
+        operator("TERMINATE", "x", inputParameters={"terminationStatus": "MAYBE"}),
+        operator("WAIT", "x", inputParameters={"duration": "1s", "until": "2030-01-01"}),
+        operator("WAIT", "x", inputParameters={"duration": "PT2S"}),
+    ],
+    ids=[
+        "switch-cases",
+        "switch-evaluator",
+        "switch-expression",
+        "fork-branches",
+        "terminate-status",
+        "wait-duration-and-until",
+        "wait-duration",
+    ],
+)
+def test_broken_operator_is_refused_at_registration(stage: Stage, task: dict[str, Any]) -> None:
+    answer = stage.post("/metadata/workflow", {"name": unique("flow"), "tasks": [task]})
+    assert answer.status == 400
+    (error,) = answer.json["validationErrors"]
+    assert error["path"] == "registerWorkflowDef.arg0.tasks[0]"
+
+
 def test_fork_schedules_the_first_task_of_each_branch(stage: Stage) -> None:
     name = stage.define_task()
     workflow_id = stage.run(*fork([simple(name, "a"), simple(name, "a2")], [simple(name, "b")], join_on=["a2", "b"]))
@@ -127,6 +155,13 @@ def test_output_of_a_workflow_that_ends_with_a_join(stage: Stage) -> None:
     (join,) = stage.attempts(workflow_id, "join")
     # A branch without output has no key.
     assert join["outputData"] == {"a": {"x": 1}}
+
+
+def test_fork_without_join_fails_the_workflow_at_once(stage: Stage) -> None:
+    tasks = operator("FORK_JOIN", "fork", forkTasks=[[simple("t")]])
+    workflow = stage.workflow(stage.run(tasks))
+    assert workflow["status"] == "FAILED"
+    assert workflow["reasonForIncompletion"].startswith("Fork task definition is not followed by a join task")
 
 
 def test_failed_branch_without_retries_fails_the_workflow(stage: Stage) -> None:
@@ -171,11 +206,6 @@ def test_terminate_cancels_open_branches(stage: Stage) -> None:
     assert statuses(stage, workflow_id)["b"] == "CANCELED"
 
 
-def test_terminate_with_an_unknown_status_is_400(stage: Stage) -> None:
-    end = operator("TERMINATE", "end", inputParameters={"terminationStatus": "MAYBE"})
-    assert stage.post("/metadata/workflow", {"name": unique("flow"), "tasks": [end]}).status == 400
-
-
 def test_set_variable_is_seen_by_later_tasks(stage: Stage) -> None:
     name = stage.define_task()
     workflow_id = stage.run(
@@ -188,20 +218,18 @@ def test_set_variable_is_seen_by_later_tasks(stage: Stage) -> None:
     assert stage.workflow(workflow_id)["variables"] == {"first": 1, "n": 4, "fixed": "f"}
 
 
+def test_noop_completes(stage: Stage) -> None:
+    workflow_id = stage.run(operator("NOOP", "nothing"))
+    assert stage.ended(workflow_id)["status"] == "COMPLETED"
+    assert statuses(stage, workflow_id) == {"nothing": "COMPLETED"}
+
+
 def test_wait_with_a_duration_goes_on_by_itself(stage: Stage) -> None:
     workflow_id = stage.run(operator("WAIT", "wait", inputParameters={"duration": "1s"}))
     assert stage.workflow(workflow_id)["status"] == "RUNNING"
     workflow = stage.ended(workflow_id)
     assert workflow["status"] == "COMPLETED"
     assert workflow["endTime"] - workflow["startTime"] >= 1000
-
-
-@pytest.mark.parametrize("duration", ["abc", "2", "PT2S", "500ms"])
-def test_wait_with_a_broken_duration_is_refused_at_registration(stage: Stage, duration: str) -> None:
-    wait = operator("WAIT", "wait", inputParameters={"duration": duration})
-    answer = stage.post("/metadata/workflow", {"name": unique("flow"), "tasks": [wait]})
-    assert answer.status == 400
-    assert answer.json["validationErrors"]
 
 
 def test_wait_whose_duration_turns_out_broken_fails_the_start(stage: Stage) -> None:
@@ -238,3 +266,15 @@ def test_operator_without_support_is_refused_at_registration(stage: Stage, kind:
     answer = stage.post("/metadata/workflow", {"name": unique("flow"), "tasks": [operator(kind, "a")]})
     assert answer.status == 400
     assert kind in answer.text
+
+
+@embedded_only
+def test_operator_without_support_is_refused_inside_branches_and_ad_hoc(stage: Stage) -> None:
+    body = {"name": unique("flow"), "tasks": [switch({"x": [operator("HTTP", "call")]})]}
+    for answer in (
+        stage.post("/metadata/workflow", body),
+        stage.put("/metadata/workflow", [body]),
+        stage.post("/workflow", {"name": body["name"], "input": {}, "workflowDef": body}),
+    ):
+        assert answer.status == 400
+        assert "HTTP" in answer.text

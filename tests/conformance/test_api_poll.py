@@ -87,6 +87,30 @@ def test_long_poll_of_one_returns_as_soon_as_a_task_is_due(stage: Stage) -> None
     assert time.monotonic() - began < 4
 
 
+@differs("long-poll-of-many")
+def test_long_poll_of_many_returns_with_the_first_tasks(stage: Stage) -> None:
+    name = stage.define_task()
+    stage.run(simple(name, startDelay=1))
+    began = time.monotonic()
+    assert len(stage.poll(name, count=5, timeout=3000)) == 1
+    assert time.monotonic() - began < 2.5
+
+
+def test_negative_timeout_looks_once(stage: Stage) -> None:
+    name, _ = stage.run_simple()
+    assert len(stage.poll(name, timeout=-1)) == 1
+    assert stage.poll(name, timeout=-1) == []
+
+
+def test_concurrency_limit_holds_back_the_surplus(stage: Stage) -> None:
+    name = stage.define_task(concurrentExecLimit=1)
+    workflow = stage.define_workflow(simple(name))
+    for _ in range(3):
+        stage.start(workflow)
+    assert len(stage.poll(name, count=3)) == 1
+    assert stage.poll(name, count=3, timeout=300) == []
+
+
 def test_hand_out_marks_the_task_as_taken(stage: Stage) -> None:
     name, workflow_id = stage.run_simple()
     (waiting,) = stage.attempts(workflow_id)

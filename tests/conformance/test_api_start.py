@@ -1,10 +1,11 @@
 """Starting and reading workflows."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conformance.stage import Stage, simple, unique
+from conformance.stage import Stage, expect, simple, unique
 
 
 def test_start_answers_the_id_as_plain_text(stage: Stage) -> None:
@@ -147,3 +148,27 @@ def test_workflow_definition_is_taken_at_the_start(stage: Stage) -> None:
     assert stage.put("/metadata/workflow", [longer]).status == 200
     stage.complete(stage.take(task_type))
     assert stage.workflow(workflow_id)["status"] == "COMPLETED"
+
+
+def test_execute_answers_when_the_workflow_has_ended(stage: Stage) -> None:
+    name = stage.define_task()
+    workflow = stage.define_workflow(simple(name))
+    with ThreadPoolExecutor(1) as pool:
+        path = f"/workflow/execute/{workflow}/1"
+        executed = pool.submit(stage.post, path, {"name": workflow, "input": {"n": 1}}, waitForSeconds=20)
+        stage.complete(stage.take(name), x=2)
+        answer = expect(executed.result())
+    expected = {"status": "COMPLETED", "input": {"n": 1}, "output": {"x": 2}, "signalTimeout": False}
+    assert {field: answer.json[field] for field in expected} == expected
+    assert answer.json["workflowId"] == answer.json["targetWorkflowId"]
+    assert stage.workflow(answer.json["workflowId"])["status"] == "COMPLETED"
+
+
+def test_execute_answers_the_running_workflow_when_its_time_is_over(stage: Stage) -> None:
+    workflow = stage.define_workflow(simple("some_task"))
+    answer = stage.post(f"/workflow/execute/{workflow}/1", {"name": workflow, "input": {}}, waitForSeconds=1)
+    assert (answer.status, answer.json["status"], answer.json["signalTimeout"]) == (200, "RUNNING", True)
+
+
+def test_execute_of_an_unknown_workflow_is_404(stage: Stage) -> None:
+    assert stage.post(f"/workflow/execute/{unique('flow')}/1", {"input": {}}, waitForSeconds=1).status == 404
