@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from podium.execution import Runnable
 
 #: What a pool thread hands over: an outcome, or a coroutine that goes on where the plain function left off.
-_Handed = tuple[Attempt, "Outcome | Coroutine[Any, Any, Outcome]"]
+_Handed = tuple["_Threads", Attempt, "Outcome | Coroutine[Any, Any, Outcome]"]
 
 
 class TaskPool:
@@ -88,8 +88,8 @@ class TaskPool:
         # The flag goes first: what a thread appends from here on is either taken below or wakes the loop again.
         self._waking = False
         while self._handed:
-            attempt, handed = self._handed.popleft()
-            self._threads[self._workers.index(attempt.worker)].busy -= 1
+            threads, attempt, handed = self._handed.popleft()
+            threads.busy -= 1
             if isinstance(handed, Outcome):
                 self._finish(handed)
             else:
@@ -132,5 +132,5 @@ class _Threads:
 
     def _work(self) -> None:
         while (attempt := self._attempts.get()) is not None:
-            self._hand_over((attempt, run_plain(attempt)))
+            self._hand_over((self, attempt, run_plain(attempt)))
             del attempt  # a large input must not live until the next task comes

@@ -1,0 +1,197 @@
+"""Reporting results: which call, how often, and what to do when the server does not take one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from podium.backoff import Backoff
+from podium.errors import ApiError, CutError, NotFoundError, PodiumError, TransportError
+from podium.events import EventDispatcher, TaskUpdateCompleted, TaskUpdateFailure
+from podium.frames import Cause
+from podium.models import TaskExecLog, TaskResult
+from podium.polled import UNKNOWN_TASK, failure, give_back_body, ids_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from podium.client import AsyncClient
+    from podium.frames import Outcome
+    from podium.polled import PolledTask
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before the second, third and fourth attempt to send a result.
+UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
+#: Log lines beyond this many are sent several to a request.
+_SINGLE_LOG_LINES: Final = 90
+_LINES_PER_REQUEST: Final = 500
+
+
+class Delivery:
+    """Sends results until the server has them. One for all runners of an engine."""
+
+    def __init__(
+        self, client: AsyncClient, events: EventDispatcher, retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._retry_delays = tuple(retry_delays)
+        #: False once the server has shown that it has no update-v2.
+        self._has_v2 = True
+        self._hurry = asyncio.Event()
+
+    def hurry(self) -> None:
+        """End the pauses between attempts: the engine is about to stop, and each result gets its last attempt."""
+        self._hurry.set()
+
+    async def report(
+        self, task_type: str, worker_id: str, task: PolledTask, outcome: Outcome, *, want_next: bool
+    ) -> bytes | None:
+        """Send a result; return the next task's JSON if ``want_next`` and the server handed one out.
+
+        Does not raise: what cannot be delivered is logged and published as TaskUpdateFailure.
+        """
+        begun = time.monotonic()
+        body = await self._send_surplus_logs(task, outcome)
+        try:
+            next_task = await self._send(body, want_next=want_next)
+        except ApiError as error:
+            if error.retryable:
+                self._give_up(task_type, worker_id, task, body, error, attempts=len(self._retry_delays) + 1)
+            elif isinstance(error, NotFoundError) and error.message.startswith(UNKNOWN_TASK):
+                # The workflow was removed or restarted while the task ran: nobody waits for this result.
+                logger.warning("nobody waits for the result of task %s any more: %s", task.task_id, error)
+                self._publish_failure(task_type, worker_id, task, body, error, attempts=1)
+            else:
+                await self._report_refusal(task_type, worker_id, task, body, error)
+            return None
+        except PodiumError as error:
+            self._give_up(task_type, worker_id, task, body, error, attempts=len(self._retry_delays) + 1)
+            return None
+        if self._events.has_listeners(TaskUpdateCompleted):
+            self._events.publish(
+                TaskUpdateCompleted(
+                    task_type=task_type, task_id=task.task_id, worker_id=worker_id,
+                    workflow_instance_id=task.workflow_id, duration_ms=(time.monotonic() - begun) * 1000,
+                )
+            )  # fmt: skip
+        return next_task
+
+    async def give_back(self, task: PolledTask, worker_id: str) -> None:
+        """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
+        try:
+            await self._send(give_back_body(task, worker_id), want_next=False)
+        except PodiumError as error:
+            logger.warning(
+                "task %s could not be given back (%s); the server takes it back after its response timeout",
+                task.task_id, error,
+            )  # fmt: skip
+
+    async def _send(self, body: bytes, *, want_next: bool) -> bytes | None:
+        """Send an update, again and again if that can help; raises the last error."""
+        failures = 0
+        cut_before = False
+        while True:
+            try:
+                return await self._send_once(body, want_next=want_next and failures == 0)
+            except (ApiError, TransportError) as error:
+                if not error.retryable:
+                    raise
+                if isinstance(error, CutError) and not cut_before:
+                    cut_before = True  # most often an idle connection that the server had closed: the next is fresh
+                    continue
+                if failures >= len(self._retry_delays) or self._hurry.is_set():
+                    raise
+                retry_after = error.retry_after if isinstance(error, ApiError) else None
+            await self._pause(self._retry_delays[failures] if retry_after is None else min(retry_after, 60.0))
+            failures += 1
+
+    async def _pause(self, delay: float) -> None:
+        try:
+            async with asyncio.timeout(Backoff(delay, delay, jitter=0.2).delay(1)):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+
+    async def _send_once(self, body: bytes, *, want_next: bool) -> bytes | None:
+        if want_next and self._has_v2:
+            try:
+                return await self._client.post_result_v2(body)
+            except ApiError as error:
+                if not _lacks_endpoint(error):
+                    raise
+                logger.info("the server has no update-v2 (%s): results are sent to POST /tasks from now on", error)
+                self._has_v2 = False
+        await self._client.post_result(body)
+        return None
+
+    async def _report_refusal(
+        self, task_type: str, worker_id: str, task: PolledTask, refused: bytes, error: ApiError
+    ) -> None:
+        """Fail a task whose result the server will never take, so that it does not wait for its timeout."""
+        logger.error("the server refused the result of task %s: %s", task.task_id, error)
+        reason = f"the server refused the result: {error.status} {error.message}"[:500]
+        small = failure(ids_of(task), 0, worker_id, Cause("ResultRefused", reason), terminal=True)
+        if refused != small.body:
+            try:
+                await self._send(small.body, want_next=False)
+            except PodiumError as second:
+                logger.error("task %s could not even be failed: %s", task.task_id, second)  # noqa: TRY400
+        self._publish_failure(task_type, worker_id, task, refused, error, attempts=1)
+
+    def _give_up(
+        self, task_type: str, worker_id: str, task: PolledTask, body: bytes, error: PodiumError, *, attempts: int
+    ) -> None:
+        logger.critical(
+            "the result of task %s (%s) was not delivered after %d attempts: %s",
+            task.task_id, task_type, attempts, error,
+        )  # fmt: skip
+        self._publish_failure(task_type, worker_id, task, body, error, attempts=attempts)
+
+    def _publish_failure(
+        self, task_type: str, worker_id: str, task: PolledTask, body: bytes, error: PodiumError, *, attempts: int
+    ) -> None:
+        if self._events.has_listeners(TaskUpdateFailure):
+            self._events.publish(
+                TaskUpdateFailure(
+                    task_type=task_type, task_id=task.task_id, worker_id=worker_id,
+                    workflow_instance_id=task.workflow_id, cause=error, retry_count=attempts,
+                    task_result=msgspec.json.decode(body, type=TaskResult),
+                )
+            )  # fmt: skip
+
+    async def _send_surplus_logs(self, task: PolledTask, outcome: Outcome) -> bytes:
+        """Send the log lines that the update has no room for, ahead of it; return the update's body.
+
+        They arrive later than the lines of the update were written, so the server's order by time is right, and
+        whoever sees the task end sees all its lines. What cannot be sent alone goes into the last line of the update.
+        """
+        lines = outcome.surplus_logs
+        if not lines:
+            return outcome.body
+        starts = range(_SINGLE_LOG_LINES, len(lines), _LINES_PER_REQUEST)
+        chunks = lines[:_SINGLE_LOG_LINES] + ["\n".join(lines[start : start + _LINES_PER_REQUEST]) for start in starts]
+        for number, chunk in enumerate(chunks):
+            try:
+                await self._client.append_task_log(task.task_id, chunk)
+            except PodiumError as error:
+                logger.warning("log lines of task %s are sent with its result, together: %s", task.task_id, error)
+                return _with_joined_logs(outcome.body, chunks[number:])
+        return outcome.body
+
+
+def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
+    result = msgspec.json.decode(body, type=TaskResult)
+    last = result.logs[-1]
+    result.logs[-1] = TaskExecLog(log="\n".join([last.log, *rest]), created_time=last.created_time)
+    return msgspec.json.encode(result)
+
+
+def _lacks_endpoint(error: ApiError) -> bool:
+    """Whether the server has no update-v2: a 404 that does not speak of a task, or a 405."""
+    return error.status == 405 or (error.status == 404 and not error.message.startswith(UNKNOWN_TASK))

@@ -1,0 +1,283 @@
+"""The engine: the one event loop, in a thread of its own, that talks to the server and hosts the runners."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from podium.client import AsyncClient
+from podium.crew import ProcessCrew, RestartPolicy
+from podium.delivery import Delivery
+from podium.errors import StartError
+from podium.events import EventDispatcher
+from podium.lease import LeaseKeeper
+from podium.loops import loop_factory
+from podium.registration import register_task_definitions
+from podium.runner import Runner
+from podium.thread_crew import ThreadCrew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from podium.config import Configuration
+    from podium.execution import Runnable
+    from podium.frames import Boot
+    from podium.launch import Launcher
+    from podium.registry import Worker
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+#: After the grace period: how long results and tasks that are given back may still take to reach the server.
+_LAST_REPORTS: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrewPlan:
+    """One crew: its workers, in the order of their places, and how to make it."""
+
+    workers: list[Worker]
+    worker_ids: list[str]
+    processes: int
+    #: For a process crew; None for the thread crew.
+    boot: Boot | None = None
+    #: For the thread crew; None for a process crew.
+    runnables: list[Runnable] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that an engine needs to know; made by TaskHandler, checked already."""
+
+    configuration: Configuration
+    crews: list[CrewPlan]
+    #: None if no crew needs processes.
+    launcher: Launcher | None
+    restart: RestartPolicy
+    listeners: Sequence[object] = ()
+    update_retry_delays: Sequence[float] = ()
+
+
+@dataclass
+class _Parts:
+    """What a running engine consists of; made and used on its loop only."""
+
+    client: AsyncClient
+    delivery: Delivery
+    leases: LeaseKeeper
+    crews: list[ProcessCrew | ThreadCrew] = field(default_factory=list)
+    #: Each runner with its crew.
+    runners: list[tuple[Runner, ProcessCrew | ThreadCrew]] = field(default_factory=list)
+
+    def wake_runners(self) -> None:
+        for runner, _ in self.runners:
+            runner.wake()
+
+    def works(self) -> set[asyncio.Task[None]]:
+        return {work for runner, _ in self.runners for work in runner.works}
+
+
+class Engine:
+    """Runs a plan once: ``start`` it, ``request_stop``, ``wait`` for its end. The methods may be called anywhere."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._events = EventDispatcher(plan.listeners)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._parts: _Parts | None = None
+        self._thread = threading.Thread(target=self._run, name="podium-engine", daemon=True)
+        self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._ended = threading.Event()
+        self._stop_lock = threading.Lock()
+        self._stop_deadline: float | None = None
+        self._stop_asked: asyncio.Event | None = None
+
+    def start(self) -> None:
+        """Start the thread, the crews and the runners; return when every worker can run tasks.
+
+        Raises StartError if a crew cannot start; nothing is left running then.
+        """
+        self._thread.start()
+        try:
+            self._started.result()
+        except StartError:
+            self.wait()
+            raise
+
+    def request_stop(self, grace: float) -> None:
+        """Ask for the end, ``grace`` seconds from now at the latest. May be called again to shorten the time."""
+        with self._stop_lock:
+            deadline = time.monotonic() + grace
+            self._stop_deadline = min(deadline, self._stop_deadline or deadline)
+        if self._loop is not None and self._stop_asked is not None and not self._ended.is_set():
+            self._post(self._stop_asked.set)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the engine has ended; return whether it has."""
+        return self._ended.wait(timeout)
+
+    def call(self, function: Callable[[_Parts], R]) -> R:
+        """Run a function on the engine's loop, with its parts, and return its result; StartError if it has ended."""
+        result: concurrent.futures.Future[R] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                assert self._parts is not None
+                result.set_result(function(self._parts))
+            except Exception as error:
+                result.set_exception(error)
+
+        if self._parts is None or not self._post(run):
+            raise StartError("no worker is running")
+        return result.result(timeout=10)
+
+    def _post(self, callback: Callable[[], Any]) -> bool:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # closed
+            return False
+        return True
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._main())
+        except BaseException as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+            else:
+                logger.critical("the engine failed", exc_info=error)
+        finally:
+            self._events.close()
+            self._ended.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop_asked = asyncio.Event()
+        async with AsyncClient(self._plan.configuration) as client:
+            delivery = Delivery(client, self._events, self._plan.update_retry_delays)
+            self._parts = parts = _Parts(client, delivery, LeaseKeeper(client))
+            try:
+                await self._start_crews(parts)
+                await register_task_definitions(client, [runner.worker for runner, _ in parts.runners])
+                if self._stop_deadline is not None:
+                    self._stop_asked.set()
+                leases = asyncio.create_task(parts.leases.run(), name="leases")
+                polls = [asyncio.create_task(runner.run()) for runner, _ in parts.runners]
+                self._started.set_result(None)
+                watched = asyncio.create_task(self._stop_asked.wait())
+                await asyncio.wait([watched, leases, *polls], return_when=asyncio.FIRST_COMPLETED)
+                await self._drain(parts, polls)
+                leases.cancel()
+                for task in [*polls, leases]:
+                    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                        raise error
+            finally:
+                await self._stop_crews(parts)
+
+    async def _start_crews(self, parts: _Parts) -> None:
+        plan = self._plan
+        if plan.launcher is not None:
+            await plan.launcher.open()
+        for crew_plan in plan.crews:
+            crew: ProcessCrew | ThreadCrew
+            if crew_plan.runnables is not None:
+                crew = ThreadCrew(crew_plan.runnables)
+            else:
+                assert crew_plan.boot is not None
+                assert plan.launcher is not None
+                functions = [worker.function for worker in crew_plan.workers]
+                crew = ProcessCrew(
+                    crew_plan.boot, functions, crew_plan.processes, plan.launcher, plan.restart, parts.wake_runners
+                )
+            parts.crews.append(crew)
+            for place, (worker, worker_id) in enumerate(zip(crew_plan.workers, crew_plan.worker_ids, strict=True)):
+                slots = worker.options.thread_count * crew_plan.processes
+                runner = Runner(
+                    worker, worker_id, slots, crew, place,
+                    client=parts.client, delivery=parts.delivery, leases=parts.leases, events=self._events,
+                )  # fmt: skip
+                parts.runners.append((runner, crew))
+        results = await asyncio.gather(*(crew.start() for crew in parts.crews), return_exceptions=True)
+        for result in results:
+            if result is not None:  # raised only now, when no crew is half started
+                raise result
+        for runner, crew in parts.runners:
+            logger.info("%s", describe_runner(runner, crew))
+
+    async def _drain(self, parts: _Parts, polls: list[asyncio.Task[None]]) -> None:
+        """Stop polling, let tasks in hand finish until the deadline, then stop the crews and give back the rest."""
+        for runner, _ in parts.runners:
+            runner.stop()
+        while pending := {task for task in {*polls, *parts.works()} if not task.done()}:
+            remaining = (self._stop_deadline or 0.0) - time.monotonic()
+            if remaining <= 0:
+                break
+            # A second request may shorten the deadline meanwhile: look at it again now and then.
+            await asyncio.wait(pending, timeout=min(remaining, 0.1), return_when=asyncio.FIRST_COMPLETED)
+        parts.delivery.hurry()
+        await self._stop_crews(parts)
+        if pending := {task for task in {*polls, *parts.works()} if not task.done()}:
+            await asyncio.wait(pending, timeout=_LAST_REPORTS)
+        for work in parts.works():
+            work.cancel()
+        left = [task_id for runner, _ in parts.runners for task_id in runner.task_ids]
+        if left:
+            logger.error("%d tasks could not be finished or given back: %s", len(left), ", ".join(left))
+
+    async def _stop_crews(self, parts: _Parts) -> None:
+        crews, parts.crews = parts.crews, []
+        await asyncio.gather(*(crew.stop() for crew in crews))
+        if self._plan.launcher is not None and crews:
+            await self._plan.launcher.close()
+
+
+def pids_of(crew: ProcessCrew | ThreadCrew) -> list[int]:
+    """Return the ids of the processes that run a crew's functions."""
+    if isinstance(crew, ThreadCrew):
+        return [os.getpid()]
+    return [member.link.pid for member in crew.members if member.link is not None]
+
+
+def describe_runner(runner: Runner, crew: ProcessCrew | ThreadCrew) -> str:
+    """Return the start-up line of a worker, in the form that users of the other SDKs search their logs for."""
+    options = runner.worker.options
+    parts = {
+        "name": runner.worker.task_definition_name,
+        "pid": "+".join(map(str, pids_of(crew))),
+        "status": "paused" if runner.paused else "active",
+        "poll_interval": f"{options.poll_interval_millis:g}ms",
+        "domain": options.domain,
+        "thread_count": options.thread_count,
+        "poll_timeout": f"{options.poll_timeout}ms",
+        "lease_extend": str(options.lease_extend_enabled).lower(),
+        "register_task_def": str(options.register_task_def).lower(),
+    }
+    return f"Conductor Worker[{', '.join(f'{key}={value}' for key, value in parts.items() if value is not None)}]"
+
+
+def status_of(runner: Runner, crew: ProcessCrew | ThreadCrew) -> dict[str, Any]:
+    """Return what ``TaskHandler.get_worker_status`` reports about one worker."""
+    pids = pids_of(crew)
+    members = crew.members if isinstance(crew, ProcessCrew) else []
+    return {
+        "worker": runner.worker.task_definition_name,
+        "domain": runner.worker.domain,
+        "pid": pids[0] if pids else None,
+        "pids": pids,
+        "alive": crew.alive,
+        "exitcode": next((member.exit_code for member in members if member.exit_code is not None), None),
+        "restart_count": sum(member.restarts for member in members),
+        "paused": runner.paused,
+        "running": runner.running,
+        "slots": runner.slots,
+        "last_poll_seconds_ago": time.monotonic() - runner.last_poll if runner.last_poll else None,
+    }

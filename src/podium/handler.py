@@ -1,0 +1,293 @@
+"""TaskHandler: starts workers, watches them, stops them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from podium.config import Configuration
+from podium.crew import RestartPolicy
+from podium.delivery import UPDATE_RETRY_DELAYS
+from podium.engine import Engine, Plan, status_of
+from podium.errors import ConfigError, DeclarationError, StartError
+from podium.launch import START_METHODS
+from podium.member import refuse_while_importing
+from podium.plan import Defaults, plan_crews
+from podium.registry import Worker, get_registered_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import FrameType
+
+    from podium.launch import StartMethod
+    from podium.options import Isolation
+
+logger = logging.getLogger(__name__)
+
+
+class TaskHandler:
+    """Runs workers: polls a Conductor server and executes their functions, until stopped.
+
+        with TaskHandler(configuration=Configuration(), import_modules=["my_app.workers"]) as handler:
+            handler.start_processes()
+            handler.join_processes()
+
+    workers
+        Worker objects to run; more are found by ``scan_for_annotated_workers``. A worker found both ways runs once.
+    configuration
+        The server and the credentials; default ``Configuration()``, which reads the environment.
+    scan_for_annotated_workers
+        Run every function declared with ``@worker_task`` in a module that is imported by now (True).
+    import_modules
+        Names of modules to import first, so that their declarations are found.
+    event_listeners
+        Objects that implement any part of ``TaskRunnerEventsListener``.
+    isolation
+        "process" (default): functions run in child processes. "thread": in this process; a function that holds the
+        GIL then holds up polls and heartbeats too.
+    group
+        A name: all workers that have no group of their own share one set of child processes.
+    processes
+        Child processes per worker or group (1).
+    start_method
+        How children are started: "forkserver" (default), "spawn", or "fork".
+    restart_on_failure, restart_backoff_seconds, restart_backoff_max_seconds, restart_max_attempts
+        A dead child is replaced at once; after its next deaths in a row 1, 2, 4 ... up to 60 s later; no limit (0).
+    grace_seconds
+        How long tasks may go on after the request to stop (25, which fits the 30 s that Kubernetes gives).
+    handle_signals
+        Let SIGTERM and SIGINT stop the handler (True); a second one ends the grace period. Only possible where
+        ``start_processes`` is called in the main thread.
+    update_retry_delays
+        Seconds between the attempts to deliver a result: (10, 20, 30).
+
+    Raises DeclarationError, ConfigError, or StartError naming the module for an import that fails.
+    """
+
+    def __init__(
+        self,
+        workers: Iterable[Worker] | Worker | None = None,
+        configuration: Configuration | None = None,
+        metrics_settings: None = None,
+        scan_for_annotated_workers: bool = True,
+        import_modules: Iterable[str] | None = None,
+        event_listeners: Iterable[object] | None = None,
+        *,
+        isolation: Isolation = "process",
+        group: str | None = None,
+        processes: int = 1,
+        start_method: StartMethod = "forkserver",
+        restart_on_failure: bool = True,
+        restart_backoff_seconds: float = 1.0,
+        restart_backoff_max_seconds: float = 60.0,
+        restart_max_attempts: int = 0,
+        grace_seconds: float = 25.0,
+        handle_signals: bool = True,
+        update_retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS,
+    ) -> None:
+        if metrics_settings is not None:
+            raise ConfigError("metrics_settings: this version of podium has no metrics yet; use event_listeners")
+        _check("isolation", isolation, isolation in {"process", "thread"}, "'process' or 'thread'")
+        _check("start_method", start_method, start_method in START_METHODS, " or ".join(map(repr, START_METHODS)))
+        _check("processes", processes, type(processes) is int and processes >= 1, "a whole number of 1 or more")
+        _check("grace_seconds", grace_seconds, grace_seconds >= 0, "0 or more")
+        self.configuration = configuration or Configuration()
+        self._imports = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
+        for name in self._imports:
+            _import(name)
+        given = [workers] if isinstance(workers, Worker) else list(workers or ())
+        self.workers = _without_doubles(given, get_registered_workers() if scan_for_annotated_workers else [])
+        self._listeners = list(event_listeners or ())
+        self._isolation: Isolation = isolation
+        self._group = group
+        self._processes = processes
+        self._start_method: StartMethod = start_method
+        self._restart = RestartPolicy(
+            restart=restart_on_failure,
+            backoff_seconds=restart_backoff_seconds,
+            backoff_max_seconds=restart_backoff_max_seconds,
+            max_attempts=restart_max_attempts,
+        )
+        self._grace = grace_seconds
+        self._handle_signals = handle_signals
+        self._update_retry_delays = tuple(update_retry_delays)
+        self._engine: Engine | None = None
+        self._signals: _Signals | None = None
+
+    def start_processes(self) -> None:
+        """Start all workers; return when each can run tasks.
+
+        Raises StartError if one cannot start (nothing is left running then), DeclarationError if there is none.
+        Does nothing if they run already. May be called again after ``stop_processes``.
+        """
+        refuse_while_importing("TaskHandler.start_processes()")
+        if self._engine is not None and not self._engine.wait(0):
+            return
+        if not self.workers:
+            raise DeclarationError(
+                "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
+                "their modules in import_modules=[...]"
+            )
+        engine = Engine(self._plan())
+        if self._handle_signals and threading.current_thread() is threading.main_thread():
+            self._signals = _Signals(engine, self._grace)
+        try:
+            engine.start()
+        except BaseException:
+            self._restore_signals()
+            raise
+        self._engine = engine
+
+    def stop_processes(self, grace: float | None = None) -> None:
+        """Stop polling, let running tasks finish for up to ``grace`` seconds (default ``grace_seconds``), and end.
+
+        What has not finished by then is stopped and given back to the server. Returns when everything has ended;
+        does nothing if nothing runs.
+        """
+        if self._engine is not None:
+            self._engine.request_stop(self._grace if grace is None else grace)
+            self._engine.wait()
+            self._engine = None
+        self._restore_signals()
+
+    def join_processes(self) -> None:
+        """Wait until the workers have been stopped: by a signal, or by ``stop_processes`` in another thread.
+
+        The death and restart of a child does not end it.
+        """
+        if self._engine is None:
+            raise StartError("join_processes() without start_processes(): no worker is running")
+        if self._signals is not None:
+            self._signals.awaited = True
+        self._engine.wait()
+
+    def is_healthy(self) -> bool:
+        """Return whether every worker has all its processes."""
+        status = self.get_worker_status()
+        return bool(status) and all(entry["alive"] for entry in status)
+
+    def get_worker_status(self) -> list[dict[str, Any]]:
+        """Return a dict per worker; an empty list if nothing runs.
+
+        Keys: worker, domain, pid, pids, alive, exitcode (of the last child that died, negative for a signal),
+        restart_count, paused, running (tasks in hand), slots, last_poll_seconds_ago (None before the first poll).
+        """
+        if self._engine is None or self._engine.wait(0):
+            return []
+        return self._engine.call(lambda parts: [status_of(runner, crew) for runner, crew in parts.runners])
+
+    def set_paused(self, name: str, paused: bool) -> None:
+        """Stop or resume polling for the workers of a task definition, in all domains; running tasks go on.
+
+        Raises DeclarationError for an unknown name, StartError if nothing runs.
+        """
+        if self._engine is None:
+            raise StartError("set_paused() without start_processes(): no worker is running")
+        known = self._engine.call(
+            lambda parts: [
+                runner.set_paused(paused)
+                for runner, _ in parts.runners
+                if runner.worker.task_definition_name == name
+            ]
+        )  # fmt: skip
+        if not known:
+            names = ", ".join(sorted(worker.task_definition_name for worker in self.workers))
+            raise DeclarationError(f"set_paused: no worker for {name!r}; there are: {names}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_processes()
+
+    def _plan(self) -> Plan:
+        defaults = Defaults(
+            isolation=self._isolation,
+            group=self._group,
+            processes=self._processes,
+            start_method=self._start_method,
+            imports=self._imports,
+            log_level=logging.getLogger().getEffectiveLevel(),
+        )
+        crews, launcher = plan_crews(self.workers, defaults)
+        return Plan(
+            configuration=self.configuration,
+            crews=crews,
+            launcher=launcher,
+            restart=self._restart,
+            listeners=self._listeners,
+            update_retry_delays=self._update_retry_delays,
+        )
+
+    def _restore_signals(self) -> None:
+        if self._signals is not None:
+            self._signals.restore()
+            self._signals = None
+
+
+class _Signals:
+    """Turns SIGTERM and SIGINT into a drain, and a second one into the end of its grace period.
+
+    A program that does not wait in ``join_processes`` would go on after the drain as if nothing had been asked of it;
+    so the signal is raised again then, with the handlers that were there before.
+    """
+
+    def __init__(self, engine: Engine, grace: float) -> None:
+        #: Set by whoever waits for the engine, and goes on with the program after that.
+        self.awaited = False
+        self._engine = engine
+        self._grace = grace
+        self._count = 0
+        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore(self) -> None:
+        """Put back the handlers that were there before."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._engine.wait(0):
+            self.restore()
+            signal.raise_signal(number)
+            return
+        self._count += 1
+        self._engine.request_stop(self._grace if self._count == 1 else 0.0)
+        if self._count == 1:
+            threading.Thread(target=self._raise_again, args=(number,), daemon=True).start()
+
+    def _raise_again(self, number: int) -> None:
+        self._engine.wait()
+        if not self.awaited:
+            os.kill(os.getpid(), number)
+
+
+def _check(name: str, value: object, ok: bool, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"TaskHandler: {name}={value!r}: expected {allowed}")
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        raise StartError(f"import_modules: {name} could not be imported: {type(error).__name__}: {error}") from error
+
+
+def _without_doubles(given: Iterable[Worker], declared: Iterable[Worker]) -> list[Worker]:
+    """Return the workers to run: each name and domain once, given ones before declared ones."""
+    workers: dict[tuple[str, str | None], Worker] = {}
+    for worker in [*given, *declared]:
+        if not isinstance(worker, Worker):
+            raise DeclarationError(f"workers: expected Worker objects, got {type(worker).__name__}")
+        first = workers.setdefault((worker.task_definition_name, worker.domain), worker)
+        if first.function is not worker.function:
+            logger.warning(
+                "worker %r is declared twice: %s is used, %s is not",
+                worker.task_definition_name, first.declared_at, worker.declared_at,
+            )  # fmt: skip
+    return list(workers.values())

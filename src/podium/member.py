@@ -1,0 +1,274 @@
+"""The child's side of a process crew: read frames, run executions, write outcomes.
+
+A child holds no HTTP client, no credentials and no listeners. It lives exactly as long as its socketpair: when the
+parent is gone, so is the child, whatever the user's code is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib
+import logging
+import multiprocessing.spawn
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from podium.errors import DeclarationError, StartError
+from podium.execution import Runnable
+from podium.frames import (
+    Boot,
+    BootFailed,
+    Cancel,
+    FrameReader,
+    LogLine,
+    Outcome,
+    Ready,
+    Run,
+    ToChild,
+    WorkerRef,
+    encode,
+)
+from podium.loops import loop_factory
+from podium.pool import TaskPool
+from podium.registry import is_async_callable, original_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: Exit code of a child that could not import or find what it is to run: restarting it would not help.
+EXIT_BOOT_FAILED: Final = 3
+
+#: Whether this process is importing the user's modules as a child, or as the fork server that children come from.
+_importing = False
+
+
+def refuse_while_importing(what: str) -> None:
+    """Raise StartError if a child is importing the user's modules now: a script without a main guard got here."""
+    if _importing:
+        raise StartError(
+            f"{what} is called while a worker process imports the script, which would start workers without end: "
+            'put the code that starts the program under `if __name__ == "__main__":`'
+        )
+
+
+def import_user_modules(preparation: dict[str, Any], imports: Iterable[str]) -> None:
+    """Make this process see the modules that the parent sees; whatever they raise is raised."""
+    global _importing  # noqa: PLW0603 - the user's modules, which run inside, have no other way to know
+    _importing = True
+    try:
+        # The main module is imported under the name __mp_main__, as multiprocessing does it.
+        multiprocessing.spawn.prepare(preparation)
+        for name in imports:
+            importlib.import_module(name)
+    finally:
+        _importing = False
+
+
+def find_function(ref: WorkerRef) -> Callable[..., Any]:
+    """Return the function that a reference names; raises StartError if it is not there."""
+    module = importlib.import_module(ref.module)
+    found: Any = module
+    for part in ref.qualname.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise StartError(
+                f"worker {ref.name!r}: {ref.module}:{ref.qualname} is not there when the module is imported in a "
+                "worker process; declare the function at the top level of its module, not under a condition"
+            ) from None
+    return original_function(found)
+
+
+def compile_worker(ref: WorkerRef, function: Callable[..., Any]) -> Runnable:
+    """Prepare a worker's function for execution."""
+    try:
+        return Runnable.compile(
+            ref.name,
+            function,
+            is_async=is_async_callable(function),
+            thread_count=ref.thread_count,
+            strict_schema=ref.strict_schema,
+            worker_id=ref.worker_id,
+        )
+    except DeclarationError as error:
+        raise DeclarationError(f"worker {ref.name!r}: {error}") from error
+
+
+def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None) -> NoReturn:
+    """Run as a crew child on this socket until the parent closes it. Never returns.
+
+    ``functions`` are the workers' functions if the child has them already (start method fork); otherwise they are
+    imported by name.
+    """
+    _survive_signals()
+    _die_with_parent(sock.fileno())
+    sock.setblocking(True)
+    reader: FrameReader[ToChild] = FrameReader(ToChild)
+    frames: list[ToChild] = []
+    while not frames:
+        data = sock.recv(65536)
+        if not data:
+            os._exit(0)
+        frames = reader.feed(data)
+    boot = frames.pop(0)
+    assert isinstance(boot, Boot)
+    try:
+        if functions is None:
+            import_user_modules(boot.preparation, boot.imports)
+            functions = [find_function(ref) for ref in boot.workers]
+        workers = [compile_worker(ref, function) for ref, function in zip(boot.workers, functions, strict=True)]
+    except BaseException as error:  # sys.exit() at import is a failure to start, too
+        sock.sendall(encode(boot_failure(error)))
+        _leave(EXIT_BOOT_FAILED)
+    _set_title(boot.title)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(sock, reader, frames, workers, boot.log_level))
+    _leave(0)
+
+
+def boot_failure(error: BaseException) -> BootFailed:
+    """Return the frame that tells the parent why a child cannot run."""
+    text = str(error) if isinstance(error, (StartError, DeclarationError)) else f"{type(error).__name__}: {error}"
+    return BootFailed(text, "".join(traceback.format_exception(error)))
+
+
+class _Member(asyncio.Protocol):
+    """The child's end of the connection."""
+
+    def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable]) -> None:
+        self._reader = reader
+        self._pool = TaskPool(workers, self._deliver)
+        self._transport: asyncio.Transport | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        # Outcomes are bounded by the tasks in hand, so the buffer needs no limit of its own.
+        transport.set_write_buffer_limits(high=2**62)
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            self.handle(frame)
+
+    def handle(self, frame: ToChild) -> None:
+        match frame:
+            case Run(key, worker, raw):
+                self._pool.run(worker, key, raw)
+            case Cancel(key):
+                self._pool.cancel(key)
+            case _:
+                _leave(0)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        _leave(0)
+
+    def send(self, frame: LogLine | Ready) -> None:
+        assert self._transport is not None
+        self._transport.write(encode(frame))
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        assert self._transport is not None
+        self._transport.write(b"".join(map(encode, outcomes)))
+
+
+async def _serve(
+    sock: socket.socket, reader: FrameReader[ToChild], early: list[ToChild], workers: list[Runnable], log_level: int
+) -> None:
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    _, member = await loop.create_unix_connection(lambda: _Member(reader, workers), sock=sock)
+    _forward_logs(loop, member, log_level)
+    member.send(Ready(os.getpid()))
+    for frame in early:
+        member.handle(frame)
+    await member.ended
+
+
+class _LogForwarder(logging.Handler):
+    """Sends log records to the parent, where logging is configured."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, member: _Member) -> None:
+        super().__init__()
+        self._loop = loop
+        self._member = member
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = {
+                "name": record.name,
+                "levelno": record.levelno,
+                "levelname": record.levelname,
+                "msg": record.getMessage(),
+                "created": record.created,
+                "pathname": record.pathname,
+                "lineno": record.lineno,
+                "funcName": record.funcName,
+                "process": record.process,
+                "threadName": record.threadName,
+                "exc_text": logging.Formatter().formatException(record.exc_info) if record.exc_info else None,
+            }
+            self._loop.call_soon_threadsafe(self._member.send, LogLine(fields))
+        except Exception:
+            self.handleError(record)
+
+
+def _forward_logs(loop: asyncio.AbstractEventLoop, member: _Member, level: int) -> None:
+    root = logging.getLogger()
+    for handler in root.handlers[:]:  # inherited by fork: the parent writes the record, not the child
+        root.removeHandler(handler)
+    root.addHandler(_LogForwarder(loop, member))
+    root.setLevel(level)
+
+
+def _survive_signals() -> None:
+    """Leave SIGINT and SIGTERM to the parent: it drains, and the child must finish its tasks meanwhile.
+
+    A handler that does nothing, rather than SIG_IGN, because ignored signals are inherited by programs that the
+    user's code starts, and those could then not be stopped.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+
+def _die_with_parent(fd: int) -> None:
+    """End this process when the parent is gone, even if the user's code blocks the event loop.
+
+    A thread waits for the other end of the socketpair to close. Where the system can (Linux), a signal comes from the
+    kernel as well, for code that holds the GIL; it is bound to the thread that forked, so it is the second net only.
+    """
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(fd, 0)  # a hang-up is always reported
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="podium-lifeline", daemon=True).start()
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _set_title(title: str) -> None:
+    """Name the process after its workers, as far as the system can: Linux shows 15 characters in ps and top."""
+    if sys.platform == "linux":
+        pr_set_name = 15
+        ctypes.CDLL(None).prctl(pr_set_name, title.encode()[:15] + b"\0")
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now: threads of the user's code may never end by themselves."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # the reader of the stream is gone, and with it the reason to flush
+    os._exit(code)

@@ -1,0 +1,107 @@
+"""A task in the engine's hands, and what the engine itself can say about it without the user's code."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import msgspec
+
+from podium.errors import AnswerError
+from podium.frames import Cause, Outcome
+from podium.models import TaskExecLog, TaskHead, TaskIds, TaskResult, TaskResultStatus
+
+_head_decoder = msgspec.json.Decoder(TaskHead)
+_ids_decoder = msgspec.json.Decoder(TaskIds)
+_encode = msgspec.json.encode
+
+#: Parts of the messages with which a server says that task or workflow, not the endpoint, is unknown.
+UNKNOWN_TASK: Final = ("No such task", "No such workflow")
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the work was stopped, and will be done elsewhere
+    """A task's execution was stopped before its end, and its code is no longer running."""
+
+
+class PolledTask:
+    """A task as it was polled: its JSON unread but for the head."""
+
+    __slots__ = ("head", "raw")
+
+    def __init__(self, raw: bytes, head: TaskHead) -> None:
+        self.raw = raw
+        self.head = head
+
+    @classmethod
+    def of(cls, ids: TaskIds) -> PolledTask:
+        """Return a stand-in for a task of which only the ids could be read."""
+        return cls(b"", TaskHead(task_id=ids.task_id, workflow_instance_id=ids.workflow_instance_id))
+
+    @property
+    def task_id(self) -> str:
+        """The id of the attempt."""
+        return self.head.task_id
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the workflow execution."""
+        return self.head.workflow_instance_id
+
+
+def read_task(raw: bytes) -> PolledTask:
+    """Read a task's head; raises UnreadableTaskError."""
+    try:
+        return PolledTask(raw, _head_decoder.decode(raw))
+    except msgspec.DecodeError as error:
+        try:
+            ids = _ids_decoder.decode(raw)
+        except msgspec.DecodeError:
+            ids = None
+        raise UnreadableTaskError(str(error), ids) from error
+
+
+class UnreadableTaskError(AnswerError):
+    """A task that the server handed out cannot be read; ``ids`` is what it takes to report that, if it is there."""
+
+    def __init__(self, problem: str, ids: TaskIds | None) -> None:
+        super().__init__(f"the server handed out a task that cannot be read: {problem}")
+        self.problem = problem
+        self.ids = ids
+
+
+def give_back_body(task: PolledTask, worker_id: str) -> bytes:
+    """Return the update that puts a task back into its queue at once, without costing it a retry.
+
+    The output that came with the poll goes along, because the server replaces what it has.
+    """
+    result = TaskResult(
+        task_id=task.task_id,
+        workflow_instance_id=task.workflow_id,
+        status=TaskResultStatus.IN_PROGRESS,
+        worker_id=worker_id,
+        output_data=task.head.output_data,  # type: ignore[arg-type] - raw JSON is embedded as it is
+    )
+    return _encode(result)
+
+
+def failure(
+    ids: TaskIds, key: int, worker_id: str, cause: Cause, *, terminal: bool = False, started: float | None = None
+) -> Outcome:
+    """Return the outcome of a task that failed without its function having its say."""
+    status = TaskResultStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskResultStatus.FAILED
+    now = time.time()
+    result = TaskResult(
+        task_id=ids.task_id,
+        workflow_instance_id=ids.workflow_instance_id,
+        status=status,
+        reason_for_incompletion=cause.message,
+        worker_id=worker_id,
+        logs=[TaskExecLog(log=cause.message, created_time=int(now * 1000))],
+    )
+    begun = now if started is None else started
+    return Outcome(key, status, _encode(result), [], begun, max(0.0, now - begun), 2, cause)
+
+
+def ids_of(task: PolledTask) -> TaskIds:
+    """Return the ids of a task."""
+    return TaskIds(task_id=task.task_id, workflow_instance_id=task.workflow_id)

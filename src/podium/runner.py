@@ -1,0 +1,330 @@
+"""THE loop of one worker: take free slots, poll for that many tasks, start each; report, and take the next.
+
+The runner knows neither where functions run (its crew does), nor how results reach the server (delivery does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from podium.backoff import Backoff
+from podium.errors import AuthError, PodiumError, TaskFailedError
+from podium.events import (
+    EventDispatcher,
+    PollCompleted,
+    PollFailure,
+    PollStarted,
+    TaskExecutionCompleted,
+    TaskExecutionFailure,
+    TaskExecutionStarted,
+    TaskPaused,
+)
+from podium.frames import Cause, Outcome
+from podium.models import TaskResultStatus
+from podium.polled import Interrupted, PolledTask, UnreadableTaskError, failure, read_task
+
+if TYPE_CHECKING:
+    from podium.client import AsyncClient
+    from podium.delivery import Delivery
+    from podium.lease import LeaseKeeper
+    from podium.registry import Worker
+
+logger = logging.getLogger(__name__)
+
+#: After authentication failures: 2, 4, 8 ... 60 s, as both other SDKs do.
+AUTH_BACKOFF: Final = Backoff(2.0, 60.0)
+#: After any other failed poll: quick at first, because most outages are short.
+FAILURE_BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.2)
+#: A worker whose slots stay busy for this many poll intervals says so, once.
+CAPACITY_SKIPS: Final = 100
+#: "Still failing" is said again when this many seconds have passed.
+_REPEAT_LOG: Final = 60.0
+
+
+class Crew(Protocol):
+    """Where tasks are executed: child processes, or this process. Its methods are called on the engine's loop."""
+
+    def free(self, worker: int) -> int:
+        """Return how many more tasks of that worker could start now."""
+
+    def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
+        """Execute a task; the future raises Interrupted if the execution was stopped, and never anything else."""
+
+
+class Runner:
+    """Polls for one worker and sees each of its tasks through to the server's acknowledgement."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        worker_id: str,
+        slots: int,
+        crew: Crew,
+        place: int,
+        *,
+        client: AsyncClient,
+        delivery: Delivery,
+        leases: LeaseKeeper,
+        events: EventDispatcher,
+    ) -> None:
+        self.worker = worker
+        self.worker_id = worker_id
+        self.slots = slots
+        self.paused = worker.options.paused
+        self._task_type = worker.task_definition_name
+        self._crew = crew
+        #: The worker's index in its crew.
+        self._place = place
+        self._client = client
+        self._delivery = delivery
+        self._leases = leases
+        self._events = events
+        interval = worker.options.poll_interval_millis / 1000
+        self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
+        self._empty_polls = 0
+        self._next_poll = 0.0
+        self._trouble = _Trouble(self._task_type)
+        self._full_since: float | None = None
+        #: Whether the queue had at least as many tasks as were asked for last.
+        self._backlog = False
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._running: dict[str, PolledTask] = {}
+        self._waiting: deque[PolledTask] = deque()
+        self._works: set[asyncio.Task[None]] = set()
+        #: Monotonic time of the last answered poll; 0 before the first.
+        self.last_poll = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many tasks are in hand: executing, or waiting for the server to take their result."""
+        return len(self._running)
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The ids of the tasks in hand."""
+        return list(self._running)
+
+    @property
+    def works(self) -> set[asyncio.Task[None]]:
+        """The asyncio tasks that see the tasks in hand through."""
+        return self._works
+
+    def wake(self) -> None:
+        """Look again at what can be done: a slot came free, or the crew changed."""
+        self._wake.set()
+
+    def set_paused(self, paused: bool) -> None:
+        """Stop or resume polling and chaining; running tasks are not touched."""
+        self.paused = paused
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask ``run`` to end: no further poll starts. An open one is awaited, because its tasks are ours already."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Poll until stopped."""
+        while not self._stopping:
+            free = min(self.slots - len(self._running), self._crew.free(self._place))
+            if self._waiting and free > 0:
+                self._start(self._waiting.popleft())
+            elif self.paused:
+                self._events.publish(TaskPaused(task_type=self._task_type))
+                await self._pause(None)
+            elif free <= 0:
+                await self._wait_for_slot()
+            elif (pause := self._next_poll - time.monotonic()) > 0:
+                await self._pause(pause)
+            else:
+                self._full_since = None
+                await self._poll(free)
+        while self._waiting:
+            self._start_work(self._give_back(self._waiting.popleft()))
+
+    async def _pause(self, seconds: float | None) -> bool:
+        """Wait to be woken, at most so long; return whether it happened."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _wait_for_slot(self) -> None:
+        now = time.monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        interval = max(self.worker.options.poll_interval_millis / 1000, 0.01)
+        until_warning = self._full_since + CAPACITY_SKIPS * interval - now
+        if until_warning <= 0:  # it was said
+            await self._pause(None)
+        elif not await self._pause(until_warning):
+            logger.warning(
+                "worker %r is at capacity: %d of %d slots are busy, %d polls were skipped in %.1f s",
+                self._task_type, len(self._running), self.slots, CAPACITY_SKIPS, CAPACITY_SKIPS * interval,
+            )  # fmt: skip
+
+    async def _poll(self, count: int) -> None:
+        options = self.worker.options
+        self._events.publish(PollStarted(task_type=self._task_type, worker_id=self.worker_id, poll_count=count))
+        begun = time.monotonic()
+        try:
+            raw_tasks = await self._client.poll_tasks(
+                self._task_type,
+                worker_id=self.worker_id,
+                domain=options.domain,
+                count=count,
+                timeout_ms=options.poll_timeout,
+            )
+        except PodiumError as error:
+            now = time.monotonic()
+            self._next_poll = now + self._trouble.delay_after(error)
+            duration = (now - begun) * 1000
+            self._events.publish(PollFailure(task_type=self._task_type, duration_ms=duration, cause=error))
+            return
+        self._trouble.over()
+        self.last_poll = now = time.monotonic()
+        self._events.publish(
+            PollCompleted(
+                task_type=self._task_type, duration_ms=(now - begun) * 1000, tasks_received=len(raw_tasks)
+            )
+        )  # fmt: skip
+        self._backlog = len(raw_tasks) >= count
+        self._empty_polls = 0 if raw_tasks else self._empty_polls + 1
+        self._next_poll = now + self._idle_backoff.delay(self._empty_polls)
+        tasks = [task for raw in raw_tasks if (task := self._accept(raw)) is not None]
+        # Inside one answer the server's order means nothing. More tasks than asked for wait here for a slot.
+        self._waiting.extend(sorted(tasks, key=lambda task: -task.head.workflow_priority))
+
+    def _accept(self, raw: bytes) -> PolledTask | None:
+        """Take a task into our hands; None if it cannot be read or is in hand already."""
+        try:
+            task = read_task(raw)
+        except UnreadableTaskError as error:
+            logger.error("worker %r: %s", self._task_type, error)  # noqa: TRY400 - the message says it all
+            if error.ids is not None:
+                cause = Cause("UnreadableTask", str(error))
+                outcome = failure(error.ids, 0, self.worker_id, cause, terminal=True)
+                self._start_work(self._report_unreadable(PolledTask.of(error.ids), outcome))
+            return None
+        if task.task_id in self._running or any(other.task_id == task.task_id for other in self._waiting):
+            logger.warning("worker %r: task %s was handed out again while in hand", self._task_type, task.task_id)
+            return None
+        if self.worker.options.lease_extend_enabled:
+            self._leases.keep(task)
+        return task
+
+    def _start(self, task: PolledTask) -> None:
+        self._running[task.task_id] = task
+        self._start_work(self._work(task))
+
+    def _start_work(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._on_work_done)
+
+    def _on_work_done(self, work: asyncio.Task[None]) -> None:
+        self._works.discard(work)
+        self._wake.set()
+        if not work.cancelled() and (error := work.exception()) is not None:
+            logger.error("worker %r: a task was left behind by an error of podium", self._task_type, exc_info=error)
+
+    async def _work(self, first: PolledTask) -> None:
+        """Execute and report a task, and go on with the one that the server hands out in return."""
+        task: PolledTask | None = first
+        while task is not None:
+            self._running[task.task_id] = task
+            raw = None
+            try:
+                outcome = await self._execute(task)
+                want_next = self._wants_next(outcome)
+                raw = await self._delivery.report(
+                    self._task_type, self.worker_id, task, outcome, want_next=want_next
+                )  # fmt: skip
+                if want_next and raw is None:
+                    self._backlog = False
+            except Interrupted:
+                await self._delivery.give_back(task, self.worker_id)
+            finally:
+                self._leases.release(task)
+                del self._running[task.task_id]
+            task = None if raw is None else self._accept(raw)
+            if task is not None and self._stopping:
+                await self._give_back(task)
+                return
+
+    def _wants_next(self, outcome: Outcome) -> bool:
+        """Whether the update may bring the next task: it costs 100 ms on a real server when the queue is empty."""
+        final = outcome.status is not TaskResultStatus.IN_PROGRESS
+        return final and self._backlog and not self._waiting and not self.paused and not self._stopping
+
+    async def _execute(self, task: PolledTask) -> Outcome:
+        ids = {"task_id": task.task_id, "worker_id": self.worker_id, "workflow_instance_id": task.workflow_id}
+        events = self._events
+        if events.has_listeners(TaskExecutionStarted):
+            events.publish(TaskExecutionStarted(task_type=self._task_type, **ids))
+        outcome = await self._crew.run(self._place, task)
+        duration = outcome.duration * 1000
+        if outcome.status in {TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS}:
+            if events.has_listeners(TaskExecutionCompleted):
+                events.publish(
+                    TaskExecutionCompleted(
+                        task_type=self._task_type, duration_ms=duration, output_size_bytes=outcome.output_size, **ids
+                    )
+                )
+        elif events.has_listeners(TaskExecutionFailure):
+            cause = outcome.cause or Cause(outcome.status, "the function returned this state")
+            error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
+            events.publish(TaskExecutionFailure(task_type=self._task_type, duration_ms=duration, cause=error, **ids))
+        return outcome
+
+    async def _report_unreadable(self, task: PolledTask, outcome: Outcome) -> None:
+        await self._delivery.report(self._task_type, self.worker_id, task, outcome, want_next=False)
+
+    async def _give_back(self, task: PolledTask) -> None:
+        """Put a task that never started back into its queue."""
+        self._leases.release(task)
+        await self._delivery.give_back(task, self.worker_id)
+
+
+class _Trouble:
+    """Polls that fail: how long to stay away, and how seldom to speak of it."""
+
+    def __init__(self, task_type: str) -> None:
+        self._task_type = task_type
+        self._failures = 0
+        self._since = 0.0
+        self._said = 0.0
+
+    def delay_after(self, error: PodiumError) -> float:
+        """Count a failure, log it if it is time, and return the seconds until the next poll."""
+        now = time.monotonic()
+        self._failures += 1
+        if self._failures == 1:
+            self._since = self._said = now
+            logger.warning("polling for %r failed: %s", self._task_type, error)
+        elif now - self._said >= _REPEAT_LOG:
+            self._said = now
+            logger.warning(
+                "polling for %r is still failing, %d times in %.0f s: %s",
+                self._task_type, self._failures, now - self._since, error,
+            )  # fmt: skip
+        backoff = AUTH_BACKOFF if isinstance(error, AuthError) else FAILURE_BACKOFF
+        asked = getattr(error, "retry_after", None)
+        return max(backoff.delay(self._failures), min(asked or 0.0, 60.0))
+
+    def over(self) -> None:
+        """A poll succeeded."""
+        if self._failures:
+            seconds = time.monotonic() - self._since
+            logger.info("polling for %r works again after %d failures in %.1f s",
+                        self._task_type, self._failures, seconds)  # fmt: skip
+            self._failures = 0
