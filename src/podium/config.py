@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class AuthenticationSettings:
                 raise ConfigError(f"AuthenticationSettings.{name} is empty")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Configuration:
     """How to reach the server.
 
@@ -42,11 +43,14 @@ class Configuration:
     verify_ssl
         Check the server's certificate (True). False is logged as a warning at each start.
     ssl_ca_cert
-        PEM file with the certificate authorities to trust instead of the built-in ones.
+        PEM file with certificate authorities to trust besides those of the system.
     cert_file, key_file
-        PEM files of the client certificate and its key, for servers that ask for one.
+        PEM files of the client certificate and its unencrypted key, for servers that ask for one.
+    require_tls
+        Refuse a plain http URL unless it is of this machine. Default: CONDUCTOR_REQUIRE_TLS, else False.
     proxy
-        URL of an HTTP proxy. Default: the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+        URL of an HTTP proxy, with user and password if it wants them. Default: the environment (HTTPS_PROXY,
+        HTTP_PROXY, NO_PROXY); NO_PROXY does not limit a proxy that is set here.
     connect_timeout, request_timeout
         Seconds (10, 60). A poll has its own limit: its long-poll time plus 5 s.
     """
@@ -59,6 +63,7 @@ class Configuration:
     ssl_ca_cert: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    require_tls: bool | None = None
     proxy: str | None = None
     connect_timeout: float = 10.0
     request_timeout: float = 60.0
@@ -75,6 +80,8 @@ class Configuration:
                 raise ConfigError(f"Configuration.{name}: no such file: {path}")
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigError("Configuration.cert_file and key_file belong together: give both or neither")
+        self._check_proxy()
+        self._check_scheme()
         for name in ("connect_timeout", "request_timeout", "auth_token_ttl_min"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"Configuration.{name} must be above 0, not {getattr(self, name)!r}")
@@ -89,6 +96,50 @@ class Configuration:
         else:
             source, url = "default", DEFAULT_SERVER_URL
         return _checked_url(source, url)
+
+    def __repr__(self) -> str:
+        auth = "set" if self.authentication_settings else "none"
+        proxy = masked_url(self.proxy) if self.proxy else None
+        return f"Configuration(host={masked_url(self.host)!r}, authentication={auth}, proxy={proxy!r})"
+
+    def _check_proxy(self) -> None:
+        if self.proxy is None:
+            return
+        parts = urlsplit(self.proxy)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(
+                f"Configuration.proxy: not a proxy URL: {masked_url(self.proxy)!r}; expected e.g. http://proxy:3128"
+            )
+
+    def _check_scheme(self) -> None:
+        if self.require_tls is None:
+            object.__setattr__(self, "require_tls", _flag_from_environment("CONDUCTOR_REQUIRE_TLS"))
+        parts = urlsplit(self.host)
+        if self.require_tls and parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ConfigError(
+                f"TLS is required (require_tls or CONDUCTOR_REQUIRE_TLS), but {masked_url(self.host)} is http"
+            )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host of a URL is this machine itself."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _flag_from_environment(name: str) -> bool:
+    text = os.environ.get(name, "").strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"", "0", "false", "no", "off"}:
+        return False
+    raise ConfigError(f"{name}: {text!r} is neither true nor false")
 
 
 def _checked_url(source: str, url: str) -> str:

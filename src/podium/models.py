@@ -380,3 +380,43 @@ class StartWorkflowRequest(Wire):
     #: Task type (or ``*``) -> domain, or a comma-separated list of domains to try.
     task_to_domain: dict[str, str] = field(default_factory=dict)
     workflow_def: WorkflowDef | None = None
+
+
+class RerunWorkflowRequest(Wire):
+    """A request to run an ended workflow again, from one task or (without a task id) from the start."""
+
+    re_run_from_task_id: str | None = None
+    task_input: dict[str, Any] | None = None
+    workflow_input: dict[str, Any] | None = None
+    correlation_id: str | None = None
+
+
+class WorkflowRun(Wire):
+    """State of a workflow when ``execute_workflow`` came back: ended, waiting, or still running after the wait."""
+
+    workflow_id: str = ""
+    status: str = "RUNNING"
+    input: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+    priority: int = 0
+    create_time: int = 0
+    update_time: int = 0
+    #: True if the wait was over before the workflow reached the awaited point.
+    signal_timeout: bool = False
+
+
+class WorkflowStatus(Wire):
+    """The state of a workflow without its tasks."""
+
+    workflow_id: str = ""
+    status: str = "RUNNING"
+    correlation_id: str | None = None
+    output: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the workflow has ended."""
+        return self.status in TERMINAL_WORKFLOW_STATUSES

@@ -1,0 +1,181 @@
+"""Reading what a server answers when it does not answer as asked. Pure: no I/O, no HTTP library."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from podium.errors import AnswerError, ApiError, ConnectError, PodiumError
+
+T = TypeVar("T")
+
+#: Longest part of an error body that ends up in a message.
+_MESSAGE_LIMIT: Final = 500
+_TEXT_LIMIT: Final = 200
+_TITLE: Final = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+#: What a gateway says when a token, not a permission, is the trouble.
+_TOKEN_CODES: Final = frozenset({"EXPIRED_TOKEN", "INVALID_TOKEN"})
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+
+
+class Response:
+    """An answer: status, body and the few headers that mean something here."""
+
+    __slots__ = ("body", "content_type", "location", "retry_after", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str | None = None,
+        retry_after: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.retry_after = retry_after
+        self.location = location
+
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {len(self.body)} bytes, {self.content_type!r})"
+
+
+def refuses_token(response: Response) -> bool:
+    """Whether a new token may help: any 401, and a 403 that names the token as its reason."""
+    return response.status == 401 or (response.status == 403 and _fields(response.body).get("error") in _TOKEN_CODES)
+
+
+def error_of(response: Response, method: str, path: str, secrets: tuple[str, ...] = ()) -> PodiumError:
+    """Return the error that an answer other than 2xx stands for; secrets that the server repeats are blotted out."""
+    if response.status < 400:
+        return AnswerError(f"{method} {path}: {_redirect(response)}")
+    if response.status == 407:
+        return ConnectError(f"{method} {path}: the proxy wants other credentials (407)")
+    fields = _fields(response.body)
+    code = fields.get("error")
+    message = fields.get("message") or (code if isinstance(code, str) else None)
+    text = printable(str(message), _MESSAGE_LIMIT) if message else _text(response.body)
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return ApiError.of(response.status)(
+        response.status,
+        text or "(no message)",
+        method=method,
+        path=path,
+        server_retryable=fields.get("retryable") is True,
+        validation_errors=_validation_errors(fields.get("validationErrors")),
+        retry_after=None if response.retry_after is None else _seconds(response.retry_after),
+        code=code if isinstance(code, str) else None,
+    )
+
+
+def printable(text: str, limit: int = _TEXT_LIMIT) -> str:
+    """Return text of a stranger fit for a log line: control characters escaped, shortened."""
+    short = text if len(text) <= limit else text[:limit] + "..."
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), short)
+
+
+def decoded(response: Response, kind: type[T]) -> T:
+    """Return the JSON body as a value of that type; AnswerError if it is none."""
+    try:
+        return msgspec.json.decode(response.body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        # The complaint names types and places, never values.
+        raise AnswerError(f"unexpected answer, {response!r}: {error}") from None
+
+
+def text_of(response: Response) -> str:
+    """Return the body of a plain text answer; a gateway may have made a JSON string of it."""
+    if (response.content_type or "").startswith("application/json"):
+        return decoded(response, str)
+    return response.body.decode("utf-8", "replace")
+
+
+def elements_of(body: bytes) -> list[bytes]:
+    """Return the elements of a JSON array as they were sent, unread.
+
+    An element that is broken or nested too deeply comes back too, as long as its end can be told, so that it does not
+    take its neighbours along.
+
+    Raises AnswerError if the body is no array.
+    """
+    try:
+        return [bytes(element) for element in _array.decode(body)]
+    except (msgspec.DecodeError, RecursionError):
+        return _split(body)
+
+
+_array: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _split(body: bytes) -> list[bytes]:
+    """Cut an array at the commas of its own level, looking at nothing but strings and brackets."""
+    text = body.strip()
+    if not (text.startswith(b"[") and text.endswith(b"]")):
+        raise AnswerError(f"expected a JSON array, got: {_text(body)}")
+    elements, depth, start = [], 0, 1
+    for match in _STRUCTURE.finditer(text):
+        sign = match[0]
+        if sign in b"[{":
+            depth += 1
+        elif sign in b"]}":
+            depth -= 1
+        if (depth == 1 and sign == b",") or depth == 0:
+            elements.append(text[start : match.start()].strip())
+            start = match.end()
+            if depth == 0:
+                break
+    if start != len(text):
+        raise AnswerError(f"the brackets of a JSON array do not match: {_text(body)}")
+    return elements
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _text(body: bytes) -> str:
+    title = _TITLE.search(body[:4096])
+    return printable((title[1] if title else body[: 4 * _TEXT_LIMIT]).decode("utf-8", "replace").strip())
+
+
+def _validation_errors(entries: object) -> tuple[str, ...]:
+    if not isinstance(entries, list):
+        return ()
+    # The invalid value is left out: it is the user's data.
+    return tuple(
+        printable(f"{entry.get('path')}: {entry.get('message')}") for entry in entries if isinstance(entry, dict)
+    )
+
+
+def _redirect(response: Response) -> str:
+    if response.location is None:
+        return f"unexpected status {response.status}"
+    host = urlsplit(response.location).netloc.rpartition("@")[2] or "a path of the same server"
+    return (
+        f"the server redirects ({response.status}) to {printable(host)}; podium does not follow, because the token "
+        "and the data would go along: set the server URL to where the API is"
+    )
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Read a Retry-After header: seconds or an HTTP date."""
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,373 @@
+"""HTTP to one Conductor server: connections, token, errors. The only module that knows the HTTP library."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from pyreqwest import exceptions as http_errors
+from pyreqwest.client import Client as HttpClient
+from pyreqwest.client import ClientBuilder
+from pyreqwest.proxy import ProxyBuilder
+
+from podium.answers import Response, error_of, printable, refuses_token
+from podium.config import is_loopback, masked_url
+from podium.errors import (
+    AnswerError,
+    ConfigError,
+    ConnectError,
+    CutError,
+    NotFoundError,
+    TimeoutExceededError,
+    TransportError,
+)
+from podium.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from podium.config import Configuration
+
+    Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
+    #: Called after every request: method, path template, status (0 = no answer), seconds.
+    RequestHook = Callable[[str, str, int, float], None]
+
+logger = logging.getLogger(__name__)
+
+#: Largest answer that is read, after decompression.
+MAX_BODY: Final = 64 * 1024 * 1024
+#: Conductor closes a connection that was idle for 60 s; leaving it first avoids the race.
+_IDLE_LIMIT: Final = timedelta(seconds=50)
+
+#: The process in which the HTTP library started its threads. They do not survive a fork.
+_home_pid: int | None = None
+_build_lock = threading.Lock()
+#: Hosts that were warned about, once per process.
+_warned: set[str] = set()
+
+
+def quoted(segment: str) -> str:
+    """Return a name or id as one path segment.
+
+    Raises ConfigError for what could change the path: empty, ``.``, ``..``, a slash, NUL.
+    """
+    if segment in {"", ".", ".."} or "/" in segment or "\0" in segment:
+        raise ConfigError(
+            f"{segment!r} cannot be a name or id in a URL: it is empty, a dot path, or has / or NUL in it"
+        )
+    return quote(segment, safe="")
+
+
+class _Call(NamedTuple):
+    method: str
+    path: str
+    query: Query | None
+    body: bytes | None
+    content_type: str
+    timeout: float | None
+    template: str
+
+
+class Transport:
+    """The way to one server, with a connection pool and a token.
+
+    Bound to no event loop: any loop of any thread may use the same transport, also several at once. The pool opens
+    with the first request. Close it with ``aclose`` when it is no longer needed.
+    """
+
+    def __init__(self, configuration: Configuration, *, on_request: RequestHook | None = None) -> None:
+        self.on_request = on_request
+        self._configuration = configuration
+        self._origin = masked_url(configuration.host)
+        self._tokens = Tokens.of(configuration)
+        self._http: HttpClient | None = None
+        self._closed = False
+        _check_security(configuration)
+
+    def __repr__(self) -> str:
+        return f"Transport({self._origin!r})"
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        timeout: float | None = None,  # noqa: ASYNC109 - a limit that ends the request itself, also for metrics
+        template: str | None = None,
+    ) -> Response:
+        """Send a request and return its 2xx answer.
+
+        ``path`` is below the API URL and encoded (see ``quoted``), ``timeout`` in seconds covers everything from
+        connecting to the last byte (default: the configured request_timeout), ``template`` names the endpoint for
+        metrics.
+
+        Raises ApiError subclasses for error statuses and TransportError subclasses if no usable answer came.
+        """
+        call = _Call(method, path, query, body, content_type, timeout, template or path)
+        self._ready()
+        tokens = self._tokens
+        if tokens is None:
+            return _accepted(call, await self._exchange(call, None))
+        token = await tokens.current(self._login)
+        response = await self._exchange(call, token)
+        if refuses_token(response):
+            token = await tokens.replacement(token, self._login)
+            response = await self._exchange(call, token)
+        return _accepted(call, response, token)
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail with CutError, later ones with ConnectError."""
+        self._closed = True
+        http, self._http = self._http, None
+        if http is not None and _home_pid == os.getpid():
+            await http.close()
+
+    async def _login(self) -> str | None:
+        settings = self._configuration.authentication_settings
+        assert settings is not None, "tokens exist only with credentials"
+        body = msgspec.json.encode({"keyId": settings.key_id, "keySecret": settings.key_secret})
+        call = _Call("POST", "/token", None, body, "application/json", None, "/token")
+        try:
+            response = _accepted(call, await self._exchange(call, None), settings.key_secret)
+        except NotFoundError:
+            return None  # an open server
+        return _token_in(response)
+
+    async def _exchange(self, call: _Call, token: str | None) -> Response:
+        """Send once and return whatever status comes back; send a GET again that was cut before an answer.
+
+        That cut is how a kept-alive connection looks that the server closes in the same moment. Repeating a GET is
+        harmless, so it is done here; whether another request may be repeated is the caller's decision.
+        """
+        try:
+            return await self._send(call, token)
+        except CutError:
+            if call.method != "GET":
+                raise
+            return await self._send(call, token)
+
+    async def _send(self, call: _Call, token: str | None) -> Response:
+        request = self._ready().request(call.method, self._configuration.host + call.path)
+        if call.query:
+            request = request.query(call.query)
+        if call.body is not None:
+            request = request.header("Content-Type", call.content_type).body_bytes(call.body)
+        if token is not None:
+            request = request.header("X-Authorization", token, is_sensitive=True)
+        if call.timeout is not None:
+            request = request.timeout(timedelta(seconds=call.timeout))
+        begun, status = time.monotonic(), 0
+        try:
+            async with request.build_streamed() as answer:
+                status = answer.status
+                chunks, size = [], 0
+                while (chunk := await answer.body_reader.read_chunk()) is not None:
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > MAX_BODY:
+                        raise AnswerError(f"{call.method} {call.path}: the answer is larger than {MAX_BODY >> 20} MB")
+                header = answer.get_header
+                return Response(
+                    status, b"".join(chunks), header("content-type"), header("retry-after"), header("location")
+                )
+        except http_errors.PyreqwestError as error:
+            raise self._fault(error, call) from None
+        finally:
+            if self.on_request is not None:
+                self.on_request(call.method, call.template, status, time.monotonic() - begun)
+
+    def _fault(self, error: http_errors.PyreqwestError, call: _Call) -> TransportError | ConfigError:
+        kind, cause = classified(error)
+        limit = call.timeout or self._configuration.request_timeout
+        late = f" within {limit:g} s" if kind is TimeoutExceededError else ""
+        proxy = _proxy_in_use(self._configuration) if kind is ConnectError else None
+        way = f" through the proxy {masked_url(proxy)}" if proxy else ""
+        return kind(f"{call.method} {self._origin}{call.path}{way}: {cause}{late}")
+
+    def _ready(self) -> HttpClient:
+        """Return the open pool; open it if this is the first request."""
+        global _home_pid  # noqa: PLW0603 - a fact about the process
+        if self._closed:
+            raise ConnectError(f"{self!r} is closed")
+        if _home_pid not in {None, os.getpid()}:
+            raise ConfigError(
+                "this process was forked from one that had already talked to a server, and connections do not survive "
+                'a fork: use start_method="forkserver" or "spawn", or fork before the first request'
+            )
+        if self._http is None:
+            with _build_lock:
+                if self._http is None:
+                    _home_pid = os.getpid()
+                    self._http = _pool(self._configuration)
+        return self._http
+
+
+def _accepted(call: _Call, response: Response, *secrets: str | None) -> Response:
+    if 200 <= response.status < 300:
+        return response
+    raise error_of(response, call.method, call.path, tuple(secret for secret in secrets if secret))
+
+
+def _token_in(response: Response) -> str:
+    try:
+        token = msgspec.json.decode(response.body, type=dict[str, str])["token"]
+    except (msgspec.DecodeError, KeyError):
+        token = ""
+    if not (token and token.isascii() and token.isprintable()):
+        raise AnswerError("POST /token: the answer holds no token")  # and is not shown: it may hold half of one
+    return token
+
+
+# --- errors of the HTTP library ------------------------------------------------------------------------------------
+
+#: What each error means, looked up along the class's ancestors; ``classified`` knows the exceptions.
+_MEANING: Final[dict[type[Exception], type[TransportError | ConfigError]]] = {
+    http_errors.PyreqwestError: CutError,  # unknown trouble: the request may have arrived
+    http_errors.BuilderError: ConfigError,
+    http_errors.StatusError: AnswerError,
+    http_errors.RedirectError: AnswerError,
+    http_errors.DecodeError: AnswerError,
+    http_errors.RequestTimeoutError: TimeoutExceededError,
+    http_errors.PoolTimeoutError: ConnectError,
+}
+#: Texts in the chain of causes, the most telling first, and what they tell a user.
+_CAUSES: Final = (
+    ("UnknownIssuer", "the server's certificate comes from no trusted authority (set ssl_ca_cert to trust its own)"),
+    ("invalid peer certificate", "the server's certificate is not valid"),
+    ("proxy authorization required", "the proxy wants other credentials"),
+    ("dns error", "the host name does not resolve"),
+    ("Connection refused", "connection refused"),
+    ("tunnel error", "the proxy could not connect to the server"),
+    ("tls handshake eof", "the server ended the TLS handshake: wrong TLS version, or it wants a client certificate"),
+    ("CertificateRequired", "the server wants a client certificate (set cert_file and key_file)"),
+    ("close_notify", "the server ended the TLS connection: it may want another client certificate"),
+    ("received fatal alert", "the server refused the TLS connection"),
+    ("connection closed before message completed", "the server closed the connection without an answer"),
+    ("operation timed out", "no answer"),
+    ("deadline has elapsed", "no connection"),
+)
+
+
+def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError | ConfigError], str]:
+    """Return the class of podium's errors for an error of the HTTP library, and its cause in words.
+
+    The library's own classes do not tell "refused" from "cut after sending"; its chain of causes does.
+    """
+    details = getattr(error, "details", None) or {}
+    # The first cause repeats the URL, which may hold user data.
+    chain = [cause["message"] for cause in details.get("causes") or ()]
+    causes = [cause for cause in chain if not cause.startswith("error sending request")]
+    kind = next(_MEANING[base] for base in type(error).__mro__ if base in _MEANING)
+    if "client error (Connect)" in causes:
+        kind = ConnectError
+    elif "error reading a body from connection" in causes:
+        kind = CutError
+    text = " ".join(causes)
+    hint = next((words for sign, words in _CAUSES if sign in text), None)
+    last = printable(causes[-1] if causes else error.message)
+    if hint is None or "certificate is not valid" in hint or "does not resolve" in hint:
+        return kind, f"{hint}: {last}" if hint else last
+    return kind, hint
+
+
+# --- the connection pool -------------------------------------------------------------------------------------------
+
+
+def _pool(configuration: Configuration) -> HttpClient:
+    try:
+        return _pool_builder(configuration).build()
+    except http_errors.BuilderError as error:
+        proxy = _proxy_in_use(configuration) or ""
+        if configuration.host.startswith("http:") and not proxy.startswith("https:"):
+            # A system without any certificate authority, but no certificate will be looked at either.
+            return _pool_builder(configuration).danger_accept_invalid_certs(enable=True).build()
+        _, cause = classified(error)
+        raise ConfigError(
+            f"TLS cannot be set up: {cause}; install the system's CA certificates or set ssl_ca_cert"
+        ) from None
+
+
+def _pool_builder(configuration: Configuration) -> ClientBuilder:
+    builder = (
+        ClientBuilder()
+        .user_agent("podium")
+        .http1_only()
+        .follow_redirects(enable=False)
+        .referer(enable=False)
+        .brotli(enable=False)
+        .zstd(enable=False)
+        .deflate(enable=False)
+        .min_tls_version("TLSv1.2")
+        .danger_accept_invalid_certs(enable=not configuration.verify_ssl)
+        .connect_timeout(timedelta(seconds=configuration.connect_timeout))
+        .timeout(timedelta(seconds=configuration.request_timeout))
+        .pool_idle_timeout(_IDLE_LIMIT)
+    )
+    if configuration.ssl_ca_cert is not None:
+        builder = builder.add_root_certificate_pem(Path(configuration.ssl_ca_cert).read_bytes())
+    if configuration.cert_file is not None and configuration.key_file is not None:
+        certificate, key = Path(configuration.cert_file), Path(configuration.key_file)
+        builder = builder.identity_pem(certificate.read_bytes() + b"\n" + key.read_bytes())
+    if configuration.proxy is not None:
+        builder = builder.proxy(ProxyBuilder.all(configuration.proxy))
+    return builder
+
+
+def _proxy_in_use(configuration: Configuration) -> str | None:
+    """Return the proxy that the pool goes through, for messages."""
+    if configuration.proxy is not None:
+        return configuration.proxy
+    from urllib.request import getproxies, proxy_bypass
+
+    server = urlsplit(configuration.host)
+    if proxy_bypass(server.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(server.scheme) or proxies.get("all")
+
+
+def _check_security(configuration: Configuration) -> None:
+    """Warn of what is unsafe, refuse what cannot work."""
+    server = urlsplit(configuration.host)
+    if not configuration.verify_ssl:
+        _warn_once(f"verify_ssl is False: whoever answers for {server.netloc.rpartition('@')[2]} is believed")
+    if server.scheme == "http" and configuration.authentication_settings and not is_loopback(server.hostname):
+        _warn_once(f"credentials and data travel unencrypted: {masked_url(configuration.host)} is plain http")
+    _check_pem_files(configuration)
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning("%s", message)
+
+
+def _check_pem_files(configuration: Configuration) -> None:
+    """Raise ConfigError for files that hold no certificate: the HTTP library takes them without a word."""
+    if configuration.ssl_ca_cert is None and configuration.cert_file is None:
+        return
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if configuration.ssl_ca_cert is not None:
+        try:
+            context.load_verify_locations(configuration.ssl_ca_cert)
+        except ssl.SSLError as error:
+            raise ConfigError(f"Configuration.ssl_ca_cert: no PEM certificates in it: {error}") from None
+    if configuration.cert_file is not None:
+        try:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file, password="")
+        except ssl.SSLError as error:
+            raise ConfigError(
+                f"Configuration.cert_file and key_file: not an unencrypted PEM certificate with its key: {error}"
+            ) from None
