@@ -32,7 +32,7 @@ def _modules() -> dict[str, Path]:
 
 
 def _layer(module: str) -> int:
-    top = module.split(".")[0]
+    top = module.split(".", maxsplit=1)[0]
     for number, names in enumerate(LAYERS):
         if top in names or any(name.endswith("*") and top.startswith(name[:-1]) for name in names):
             return number
@@ -64,7 +64,7 @@ def _imports(path: Path, *, type_checking: bool = False) -> set[str]:
 def test_imports_go_down_the_layers(module: str):
     own = _layer(module)
     for imported in _imports(_modules()[module]):
-        if imported.split(".")[0] != module.split(".")[0]:
+        if imported.split(".")[0] != module.split(".", maxsplit=1)[0]:
             assert _layer(imported) <= own, f"podium.{module} (layer {own}) imports podium.{imported}"
 
 
@@ -124,7 +124,7 @@ after = (
     threading.active_count(), type(asyncio.get_event_loop_policy()), hasattr(logging.Logger, "trace"),
 )
 assert before == after, (before, after)
-heavy = ["typer", "rich", "prometheus_client", "starlette", "uvicorn", "podium.server", "podium.cli", "pydantic", "attrs"]
+heavy = "typer rich prometheus_client starlette uvicorn pydantic attrs podium.server podium.cli".split()
 print([name for name in heavy if name in sys.modules])
 """
     assert _in_fresh_interpreter(code) == "[]"

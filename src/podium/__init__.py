@@ -81,7 +81,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: RUF022 - generated order; a test proves that it is complete
+__all__ = [
     "ApiError", "AsyncClient", "AuthenticationSettings", "Client", "ConfigError", "Configuration", "ConversionError",
     "DeclarationError", "NoTaskContextError", "NonRetryableException", "PodiumError", "PollCompleted", "PollFailure",
     "PollStarted", "SimpleTask", "StartError", "StartWorkflowRequest", "Task", "TaskContext", "TaskDef", "TaskExecLog",
