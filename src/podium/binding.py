@@ -19,13 +19,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Self, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from podium.errors import ConversionError, DeclarationError
 from podium.models import Task
 from podium.types_compose import missing, unknown
-from podium.types_decode import Compiler
-from podium.types_path import key_segment, within
+from podium.types_decode import Compiler, guarded
+from podium.types_path import within
 from podium.types_shape import resolve
 
 _UNION = (typing.Union, types.UnionType)
@@ -52,13 +52,13 @@ class Binder:
     _strict: bool
 
     @classmethod
-    def compile(cls, function: Callable[..., Any], *, strict: bool = False) -> Self:
+    def compile(cls, function: Callable[..., Any], *, strict: bool = False) -> Binder:
         """Inspect a function.
 
         ``strict`` (default False) makes ``arguments`` refuse keys that no parameter or field asks for, at every depth.
         Raises DeclarationError, naming the parameter and what to do, for a signature that input can never fill.
         """
-        return _Signature(function, strict=strict).binder(cls)
+        return _Signature(function, strict=strict).binder()
 
     def arguments(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments for a task.
@@ -66,35 +66,25 @@ class Binder:
         Raises ConversionError whose path starts with the parameter's name.
         """
         data = task.input_data
-        argument = None
-        try:
-            positional = []
-            for argument in self._positional:
-                positional.append(_value(argument, task, data))
-            keywords = {}
-            for argument in self._keyword:
-                keywords[argument.name] = _value(argument, task, data)
-            argument = None
-            if self._rest is not None:
-                keywords |= self._rest({key: data[key] for key in data if key not in self._names})
-            elif self._strict and not self._names.issuperset(data):
-                raise unknown("the function", data, self._names)
-        except ConversionError as error:
-            if argument is None:
-                raise
-            raise within(argument.name, error) from error.__cause__
-        except RecursionError:
-            raise ConversionError("" if argument is None else argument.name, "nested too deeply") from None
-        return tuple(positional), keywords
+        positional = tuple([_value(argument, task, data) for argument in self._positional])
+        keywords = {argument.name: _value(argument, task, data) for argument in self._keyword}
+        if self._rest is not None:
+            keywords |= self._rest({key: data[key] for key in data if key not in self._names})
+        elif self._strict and not self._names.issuperset(data):
+            raise unknown("the function", data, self._names)
+        return positional, keywords
 
 
 def _value(argument: _Argument, task: Task, data: dict[str, Any]) -> Any:
     if argument.convert is None:
         return task
-    if argument.name in data:
-        return argument.convert(data[argument.name])
-    if argument.default is inspect.Parameter.empty:
-        raise missing("the task's input", data)
+    try:
+        if argument.name in data:
+            return argument.convert(data[argument.name])
+        if argument.default is inspect.Parameter.empty:
+            raise missing("the task's input", data)
+    except ConversionError as error:
+        raise within(argument.name, error) from error.__cause__
     return argument.default
 
 
@@ -113,7 +103,7 @@ class _Signature:
             raise DeclarationError(f"{self._label}: its signature cannot be read: {error}") from error
         self._parameters = [parameter for parameter in parameters.values() if parameter.name not in fixed]
 
-    def binder(self, cls: type[Binder]) -> Any:
+    def binder(self) -> Binder:
         """Return the Binder."""
         positional: list[_Argument] = []
         keyword: list[_Argument] = []
@@ -133,7 +123,7 @@ class _Signature:
         arguments = positional + keyword
         reads_all = any(argument.convert is None for argument in arguments)
         names = frozenset(argument.name for argument in arguments if argument.convert is not None)
-        return cls(tuple(positional), tuple(keyword), rest, names, self._strict and not reads_all)
+        return Binder(tuple(positional), tuple(keyword), rest, names, self._strict and not reads_all)
 
     def _argument(self, parameter: inspect.Parameter) -> _Argument:
         annotation = self._annotation(parameter)
@@ -157,7 +147,7 @@ class _Signature:
 
     def _converter(self, parameter: inspect.Parameter, annotation: Any) -> Callable[[Any], Any]:
         try:
-            return self._compiler.plan(Any if annotation is parameter.empty else annotation).convert
+            return guarded(self._compiler.plan(Any if annotation is parameter.empty else annotation))
         except DeclarationError as error:
             raise DeclarationError(f"{self._where(parameter)}: {error}") from error
 
@@ -179,22 +169,18 @@ class _Signature:
 
 def _inner(function: Any) -> Any:
     """Return the plain function whose module the annotations belong to."""
-    while True:
+    while not isinstance(function, types.FunctionType) or hasattr(function, "__wrapped__"):
         if isinstance(function, functools.partial):
             function = function.func
         elif inspect.ismethod(function):
             function = function.__func__
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
-        elif not isinstance(function, types.FunctionType | type) and hasattr(type(function), "__call__"):
-            inner = type(function).__call__
-            if not isinstance(inner, types.FunctionType):
-                return function
-            function = inner
-        elif isinstance(function, type):
-            return function.__init__
+        elif isinstance(function, type) or inspect.isbuiltin(function):
+            return inspect.getattr_static(function, "__init__")
         else:
-            return function
+            function = inspect.getattr_static(type(function), "__call__")
+    return function
 
 
 def _label(function: Any) -> str:

@@ -43,7 +43,7 @@ def converter_for(annotation: Any, *, closed: bool = False) -> Callable[[Any], A
     are no field of an object, at every depth; otherwise they are ignored.
     Raises DeclarationError for a type that no JSON value can become.
     """
-    return guarded(Compiler(closed=closed).plan(annotation).convert)
+    return guarded(Compiler(closed=closed).plan(annotation))
 
 
 def to_output(value: Any) -> dict[str, Any]:

@@ -9,23 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from podium.errors import ConversionError, DeclarationError
 from podium.types_path import key_segment, mismatch, shown, within
-from podium.types_scalar import ANYTHING, KINDS, OBJECT, SCALARS, TUPLE, Convert, Plan, build, same
-from podium.types_shape import Shape
+from podium.types_scalar import ANYTHING, KINDS, LEAVES, Convert, Fit, Plan, build, same
 
-_PLAIN = frozenset({NoneType, bool, int, float, str})
+if TYPE_CHECKING:
+    from podium.types_shape import Field, Shape
+
 _CONTAINERS = (list, dict)
 
 
-def array_plan(item: Plan, make: Callable[[list[Any]], Any], rank: int) -> Plan:
+def array_plan(item: Plan, make: Callable[[list[Any]], Any], fit: Fit) -> Plan:
     """Return the plan of a container whose items all have one type; ``make`` builds it from a list."""
-    if item is ANYTHING and make is list:
-        return Plan("array", _bare(list), {list: rank}, native=True)
     read = item.convert
 
     def convert(value: Any) -> Any:
@@ -39,7 +38,7 @@ def array_plan(item: Plan, make: Callable[[list[Any]], Any], rank: int) -> Plan:
             raise within(f"[{index}]", error) from error.__cause__
         return items if make is list else build(make, items)
 
-    return Plan("array", convert, {list: rank}, native=item.native and make in (list, tuple, set, frozenset))
+    return Plan("array", convert, {list: fit}, native=item.native and make in (list, tuple, set, frozenset))
 
 
 def tuple_plan(items: Sequence[Plan]) -> Plan:
@@ -60,14 +59,12 @@ def tuple_plan(items: Sequence[Plan]) -> Plan:
             raise within(f"[{index}]", error) from error.__cause__
         return tuple(result)
 
-    return Plan("tuple", convert, {list: TUPLE}, native=all(item.native for item in items))
+    return Plan("tuple", convert, {list: Fit.EXACT}, native=all(item.native for item in items))
 
 
-def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any], rank: int) -> Plan:
+def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any]) -> Plan:
     """Return the plan of a mapping; keys are read from the text that JSON makes of them."""
-    text_keys = key is ANYTHING or key is SCALARS[str]
-    if text_keys and item is ANYTHING and make is dict:
-        return Plan("object", _bare(dict), {dict: rank}, native=True)
+    text_keys = key is ANYTHING or key is LEAVES[str]
     read_key, read = same if text_keys else _key_reader(key), item.convert
 
     def convert(value: Any) -> Any:
@@ -76,7 +73,7 @@ def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any], r
         result: dict[Any, Any] = {}
         name = ""
         try:
-            for name, element in value.items():  # noqa: B007 - the handler tells where it happened
+            for name, element in value.items():
                 result[read_key(name)] = read(element)
         except ConversionError as error:
             raise within(key_segment(name), error) from error.__cause__
@@ -86,18 +83,7 @@ def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any], r
             raise ConversionError("", "two keys of the object stand for the same key")
         return result if make is dict else build(make, result)
 
-    return Plan("object", convert, {dict: rank}, native=text_keys and item.native and make is dict)
-
-
-def _bare(kind: type) -> Convert:
-    expected = "array" if kind is list else "object"
-
-    def convert(value: Any) -> Any:
-        if type(value) is kind:
-            return value
-        raise mismatch(expected, value)
-
-    return convert
+    return Plan("object", convert, {dict: Fit.NEAR}, native=text_keys and item.native and make is dict)
 
 
 def _key_reader(key: Plan) -> Convert:
@@ -125,23 +111,19 @@ def object_plan(shape: Shape, plans: Sequence[Plan], *, closed: bool) -> Plan:
 
     Keys that are not fields are ignored, or refused if ``closed``.
     """
-    cls, name = shape.cls, shape.cls.__name__
-    fields = [
-        (field.key, field.name, plan.convert, field.required) for field, plan in zip(shape.inputs, plans, strict=True)
-    ]
-    tag_key, tag = shape.tag or ("", None)
-    known = frozenset(key for key, *_ in fields) | ({tag_key} if shape.tag else set())
+    cls, name, tag = shape.cls, shape.cls.__name__, shape.tag
+    fields = [_reader(field, plan) for field, plan in zip(shape.inputs, plans, strict=True)]
+    keys = [field.key for field in shape.inputs]
+    known = frozenset(keys) if tag is None else frozenset([*keys, tag[0]])
     refuse_unknown = closed or shape.closed
 
     def convert(value: Any) -> Any:
         if shape.from_array and isinstance(value, list | tuple):
-            if len(value) > len(fields):
-                raise ConversionError("", f"expected at most {len(fields)} items, got {len(value)}")
-            value = {key: item for (key, *_), item in zip(fields, value, strict=False)}
+            value = _by_position(keys, value)
         if type(value) is not dict:
             raise mismatch(name, value)
-        if shape.tag and value.get(tag_key, tag) != tag:
-            raise ConversionError(tag_key, f"expected {shown(tag)}, got {shown(value[tag_key])}")
+        if tag is not None:
+            _check_tag(*tag, value)
         given: dict[str, Any] = {}
         key = ""
         try:
@@ -156,9 +138,28 @@ def object_plan(shape: Shape, plans: Sequence[Plan], *, closed: bool) -> Plan:
             raise unknown(name, value, known)
         return build(cls, **given)
 
-    fit = {dict: OBJECT, list: TUPLE} if shape.from_array else {dict: OBJECT}
     native = shape.native and not closed and all(plan.native for plan in plans)
-    return Plan(name, convert, fit, native=native, keys=known)
+    return Plan(name, convert, fit_of(shape), native=native, keys=known)
+
+
+def fit_of(shape: Shape) -> dict[type, int]:
+    """Return the JSON types that an object-like class is read from."""
+    return dict.fromkeys((dict, list) if shape.from_array else (dict,), Fit.EXACT)
+
+
+def _reader(field: Field, plan: Plan) -> tuple[str, str, Convert, bool]:
+    return field.key, field.name, plan.convert, field.required
+
+
+def _by_position(keys: Sequence[str], value: Sequence[Any]) -> dict[str, Any]:
+    if len(value) > len(keys):
+        raise ConversionError("", f"expected at most {len(keys)} items, got {len(value)}")
+    return dict(zip(keys, value, strict=False))
+
+
+def _check_tag(key: str, tag: Any, value: dict[str, Any]) -> None:
+    if value.get(key, tag) != tag:
+        raise ConversionError(key, f"expected {shown(tag)}, got {shown(value[key])}")
 
 
 def missing(owner: str, value: dict[str, Any]) -> ConversionError:
@@ -200,12 +201,15 @@ def union_plan(members: Sequence[Plan], closed_members: Sequence[Plan]) -> Plan:
         return read(value)
 
     fit = {kind: min(plan.fit[kind] for plan in members if kind in plan.fit) for kind in by_kind}
-    several = [plan for plan in members if plan.fit.keys() != {NoneType}]
-    native = all(plan.native for plan in members) and (
-        len(several) == 1
-        or all(plan.fit.keys() <= _PLAIN and plan.name in {"bool", "int", "float", "str"} for plan in several)
+    return Plan(name, convert, fit, native=_native_union(members), keys=frozenset().union(*(m.keys for m in members)))
+
+
+def _native_union(members: Sequence[Plan]) -> bool:
+    """Return whether msgspec picks the same member: null and one other type, or nothing but scalars of their own."""
+    others = [plan for plan in members if plan.fit.keys() != {NoneType}]
+    return all(plan.native for plan in members) and (
+        len(others) == 1 or all(plan in (LEAVES[bool], LEAVES[int], LEAVES[float], LEAVES[str]) for plan in others)
     )
-    return Plan(name, convert, fit, native=native, keys=frozenset().union(*(plan.keys for plan in members)))
 
 
 def _first(name: str, candidates: Sequence[Plan]) -> Convert:
@@ -229,10 +233,7 @@ def _best(name: str, kind: type, closed: Sequence[Plan], candidates: Sequence[Pl
     def convert(value: Any) -> Any:
         problems: dict[str, ConversionError] = {}
         for plans in passes:
-            if kind is dict:
-                keys = value.keys()
-                plans = sorted(plans, key=lambda plan: (plan.fit[kind], -len(plan.keys & keys), len(plan.keys)))
-            for plan in plans:
+            for plan in sorted(plans, key=lambda plan: _closeness(plan, value)) if kind is dict else plans:
                 try:
                     return plan.convert(value)
                 except ConversionError as error:
@@ -243,9 +244,13 @@ def _best(name: str, kind: type, closed: Sequence[Plan], candidates: Sequence[Pl
     return convert
 
 
+def _closeness(plan: Plan, value: dict[str, Any]) -> tuple[int, int, int]:
+    return plan.fit[dict], -len(plan.keys & value.keys()), len(plan.keys)
+
+
 def accelerated(annotation: Any, plan: Plan) -> Plan:
     """Let msgspec try first, if it gives the same values and knows the type."""
-    if not plan.native or plan.convert in (_bare(list), _bare(dict)):
+    if not plan.native:
         return plan
     try:
         msgspec_reader(annotation)
@@ -257,7 +262,7 @@ def accelerated(annotation: Any, plan: Plan) -> Plan:
     def convert(value: Any) -> Any:
         try:
             return fast(value, annotation)
-        except Exception:  # noqa: BLE001 - whatever it was: the careful way succeeds or says it better
+        except Exception:  # whatever it was: the careful way succeeds, or says it better
             return careful(value)
 
     plan.convert = convert

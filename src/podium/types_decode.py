@@ -8,10 +8,10 @@ where, in podium's words.
 from __future__ import annotations
 
 import collections
-import collections.abc as abc
 import enum
 import types
 import typing
+from collections import abc
 from collections.abc import Callable
 from typing import Annotated, Any, ForwardRef, Literal, NewType, TypeVar, Union, get_args, get_origin
 
@@ -21,6 +21,7 @@ from podium.errors import ConversionError, DeclarationError
 from podium.types_compose import (
     accelerated,
     array_plan,
+    fit_of,
     mapping_plan,
     msgspec_reader,
     object_plan,
@@ -28,36 +29,24 @@ from podium.types_compose import (
     union_plan,
 )
 from podium.types_encode import to_json
-from podium.types_path import type_name
+from podium.types_path import shown, type_name
 from podium.types_pydantic import has_pydantic_marks, is_pydantic, pydantic_plan
-from podium.types_scalar import (
-    ANYTHING,
-    ARRAY,
-    MAPPING,
-    OBJECT,
-    SCALARS,
-    SET,
-    TUPLE,
-    Plan,
-    choice_plan,
-    enum_plan,
-    text_plan,
-)
+from podium.types_scalar import ANYTHING, LEAVES, Fit, Plan, choice_plan, enum_plan, text_plan
 from podium.types_shape import shape_of, substitute
 
 #: Container -> what builds it from a list, and how well it fits an array.
-_ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], int]] = {
-    list: (list, ARRAY),
-    abc.Sequence: (list, ARRAY),
-    abc.MutableSequence: (list, ARRAY),
-    abc.Collection: (list, ARRAY),
-    abc.Iterable: (list, ARRAY),
-    abc.Reversible: (list, ARRAY),
-    collections.deque: (collections.deque, ARRAY),
-    set: (set, SET),
-    frozenset: (frozenset, SET),
-    abc.Set: (set, SET),
-    abc.MutableSet: (set, SET),
+_ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], Fit]] = {
+    list: (list, Fit.NEAR),
+    abc.Sequence: (list, Fit.NEAR),
+    abc.MutableSequence: (list, Fit.NEAR),
+    abc.Collection: (list, Fit.NEAR),
+    abc.Iterable: (list, Fit.NEAR),
+    abc.Reversible: (list, Fit.NEAR),
+    collections.deque: (collections.deque, Fit.NEAR),
+    set: (set, Fit.PARSED),
+    frozenset: (frozenset, Fit.PARSED),
+    abc.Set: (set, Fit.PARSED),
+    abc.MutableSet: (set, Fit.PARSED),
 }
 _MAPPINGS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
     dict: dict,
@@ -88,36 +77,18 @@ class Compiler:
         """
         if not _is_hashable(annotation):  # Annotated or Literal with a list in it
             return self._compile(annotation)
-        plan = SCALARS.get(annotation) or self._plans.get(annotation)
+        plan = LEAVES.get(annotation) or self._plans.get(annotation)
         if plan is None:
             plan = self._plans[annotation] = self._compile(annotation)
         return plan
 
     def _compile(self, annotation: Any) -> Plan:
-        return self._stand_in(annotation) or self._container(annotation) or self._class(annotation)
-
-    def _stand_in(self, annotation: Any) -> Plan | None:
-        """Compile what only stands for another type."""
-        origin, arguments = get_origin(annotation), get_args(annotation)
-        if origin is Annotated:
+        if get_origin(annotation) is Annotated:
             return self._annotated(annotation)
-        if origin in _MARKS:
-            return self.plan(arguments[0])
-        if isinstance(annotation, NewType):
-            return self.plan(annotation.__supertype__)
-        if isinstance(annotation, TypeVar):
-            constraints = annotation.__constraints__
-            return self.plan(Union[constraints] if constraints else annotation.__bound__ or Any)  # noqa: UP007 - dynamic
-        if isinstance(annotation, ForwardRef | str):
-            target = getattr(annotation, "__forward_value__", None)
-            if target is None:
-                raise DeclarationError(f"the name {annotation!r} is not defined where the type is used")
+        target = _target(annotation)
+        if target is not annotation:
             return self._recursive(annotation, ANYTHING, lambda: self.plan(target))
-        alias = origin or annotation
-        if hasattr(alias, "__value__") and hasattr(alias, "__type_params__"):  # `type X = ...`
-            given = dict(zip(alias.__type_params__, arguments, strict=False))
-            return self._recursive(annotation, ANYTHING, lambda: self.plan(substitute(alias.__value__, given)))
-        return None
+        return self._container(annotation) or self._class(annotation)
 
     def _container(self, annotation: Any) -> Plan | None:
         origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
@@ -125,7 +96,8 @@ class Compiler:
             members = [member for member in arguments if member is not msgspec.UnsetType]
             return union_plan([self.plan(m) for m in members], [self._twin.plan(m) for m in members])
         if origin is Literal:
-            return choice_plan("Literal", [(to_json(value), value) for value in arguments])
+            choices = [(to_json(value), value) for value in arguments]
+            return choice_plan(" | ".join(shown(encoded) for encoded, _ in choices), choices)
         if origin is tuple:
             return accelerated(annotation, self._tuple(annotation, arguments))
         if origin in _ARRAYS:
@@ -135,14 +107,14 @@ class Compiler:
             if origin is collections.Counter:
                 arguments = (arguments or (str,)) + (int,)
             key, item = (self.plan(argument) for argument in arguments or (Any, Any))
-            return accelerated(annotation, mapping_plan(key, item, _MAPPINGS[origin], MAPPING))
+            return accelerated(annotation, mapping_plan(key, item, _MAPPINGS[origin]))
         return None
 
     def _tuple(self, annotation: Any, arguments: tuple[Any, ...]) -> Plan:
         if not arguments and annotation is not tuple[()]:
             arguments = (Any, ...)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return array_plan(self.plan(arguments[0]), tuple, ARRAY)
+            return array_plan(self.plan(arguments[0]), tuple, Fit.NEAR)
         return tuple_plan([self.plan(argument) for argument in arguments])
 
     def _class(self, annotation: Any) -> Plan:
@@ -156,8 +128,8 @@ class Compiler:
         if (text := text_plan(cls)) is not None:
             return text
         if (shape := shape_of(annotation)) is not None:
-            fit = {dict: OBJECT, list: TUPLE} if shape.from_array else {dict: OBJECT}
-            rough = Plan(cls.__name__, ANYTHING.convert, fit, keys=frozenset(field.key for field in shape.inputs))
+            keys = frozenset(field.key for field in shape.inputs)
+            rough = Plan(cls.__name__, ANYTHING.convert, fit_of(shape), keys=keys)
             return self._recursive(
                 annotation,
                 rough,
@@ -166,7 +138,7 @@ class Compiler:
                 ),
             )
         if issubclass(cls, msgspec.Struct):  # array_like: msgspec alone knows its layout
-            return Plan(cls.__name__, msgspec_reader(annotation), {list: TUPLE}, native=True)
+            return Plan(cls.__name__, msgspec_reader(annotation), {list: Fit.EXACT}, native=True)
         raise DeclarationError(
             f"no JSON value can become {type_name(cls)}: take a dict, a dataclass "
             "or a class whose constructor is annotated instead"
@@ -208,6 +180,27 @@ class Compiler:
         return Plan(plan.name, convert, plan.fit, native=plan.native, keys=plan.keys)
 
 
+def _target(annotation: Any) -> Any:
+    """Return the type that an alias, a NewType, a type variable or a mark stands for; any other type itself."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    alias = origin or annotation
+    if origin in _MARKS:
+        return arguments[0]
+    if isinstance(annotation, NewType):
+        return annotation.__supertype__
+    if isinstance(annotation, TypeVar):
+        constraints = annotation.__constraints__
+        return Union[constraints] if constraints else annotation.__bound__ or Any  # noqa: UP007 - known at run time only
+    if isinstance(annotation, ForwardRef | str):
+        target = getattr(annotation, "__forward_value__", None)
+        if target is None:
+            raise DeclarationError(f"the name {annotation!r} is not defined where the type is used")
+        return target
+    if hasattr(alias, "__value__") and hasattr(alias, "__type_params__"):  # `type X = ...`
+        return substitute(alias.__value__, dict(zip(alias.__type_params__, arguments, strict=False)))
+    return annotation
+
+
 def _is_hashable(annotation: Any) -> bool:
     try:
         hash(annotation)
@@ -216,8 +209,11 @@ def _is_hashable(annotation: Any) -> bool:
     return True
 
 
-def guarded(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a converter that reports endless nesting as a ConversionError."""
+def guarded(plan: Plan) -> Callable[[Any], Any]:
+    """Return the plan's converter; types that may contain themselves get one that reports endless nesting."""
+    if plan in LEAVES.values():
+        return plan.convert
+    convert = plan.convert
 
     def guard(value: Any) -> Any:
         try:

@@ -7,13 +7,13 @@ The encoder of a class is chosen once; each level of nesting costs one Python fr
 from __future__ import annotations
 
 import base64
-import collections.abc as abc
-import datetime
+import datetime as dt
 import decimal
 import enum
 import math
 import sys
 import uuid
+from collections import abc
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
@@ -25,7 +25,7 @@ import msgspec
 from podium.errors import ConversionError
 from podium.types_path import key_segment, type_name, within
 from podium.types_pydantic import is_pydantic, pydantic_encoder
-from podium.types_shape import shape_of
+from podium.types_shape import members_of, tag_of
 
 #: Deeper values are refused: servers and other languages stop reading at about this depth.
 MAX_DEPTH = 500
@@ -39,9 +39,10 @@ Encode = Callable[[Any, int], Any]
 class _TooDeepError(ConversionError):
     """Nesting has no end in sight; ``offender`` is the container at the limit."""
 
-    def __init__(self, path: str, problem: str, offender: Any) -> None:
+    def __init__(self, path: str, problem: str, offender: Any, *, is_cycle: bool = False) -> None:
         super().__init__(path, problem)
         self.offender = offender
+        self.is_cycle = is_cycle
 
 
 def to_json(value: Any) -> Any:
@@ -55,7 +56,7 @@ def to_json(value: Any) -> Any:
         raise ConversionError("", f"nested more than {MAX_DEPTH} levels deep") from None
 
 
-def _encoder(cls: type) -> Encode:
+def _encoder(cls: Any) -> Encode:
     return _BUILTINS.get(cls) or _encoder_of(cls)
 
 
@@ -90,7 +91,7 @@ def _list(source: Any, depth: int) -> list[Any]:
     result: list[Any] = []
     try:
         for item in source:
-            kind = type(item)
+            kind: Any = type(item)
             result.append((_BUILTINS.get(kind) or _encoder_of(kind))(item, depth + 1))
     except ConversionError as error:
         raise _outside(f"[{len(result)}]", error, source) from error.__cause__
@@ -104,9 +105,10 @@ def _dict(source: Any, depth: int) -> dict[str, Any]:
     key: Any = None
     try:
         for key, item in source.items():
-            kind = type(item)
-            encoded = (_BUILTINS.get(kind) or _encoder_of(kind))(item, depth + 1)
-            result[key if type(key) is str and key.isascii() else _key(key)] = encoded
+            if type(key) is not str or not key.isascii():
+                key = _key(key)  # noqa: PLW2901 - from here on, also in messages, it is JSON's
+            kind: Any = type(item)
+            result[key] = (_BUILTINS.get(kind) or _encoder_of(kind))(item, depth + 1)
     except ConversionError as error:
         raise _outside(key_segment(key), error, source) from error.__cause__
     if len(result) != len(source):
@@ -133,15 +135,16 @@ def _too_deep(value: Any) -> _TooDeepError:
 def _outside(segment: str, error: ConversionError, container: Any) -> ConversionError:
     """Return the error as seen from the container that ``segment`` is in.
 
-    The object at the depth limit met again on the way out means that it contains itself; its outermost place is told.
+    To meet the offender again on the way out means that it contains itself; its outermost place is told.
     """
     if not isinstance(error, _TooDeepError):
         return within(segment, error)
-    if container is error.offender:
-        return _TooDeepError("", "contains itself", container)
     outer = within(segment, error)
+    if container is error.offender:
+        through = error.problem if error.is_cycle else f"contains itself, at {outer.path}"
+        return _TooDeepError("", through, container, is_cycle=True)
     path = outer.path if len(outer.path) <= _SHOWN_PATH else outer.path[:_SHOWN_PATH] + "..."
-    return _TooDeepError(path, error.problem, error.offender)
+    return _TooDeepError(path, error.problem, error.offender, is_cycle=error.is_cycle)
 
 
 def _then(convert: Callable[[Any], Any]) -> Encode:
@@ -169,8 +172,8 @@ def _text(value: Any, _depth: int) -> str:
     return _str(str(value), 0)
 
 
-def _duration(value: datetime.timedelta, _depth: int) -> str:
-    exact = datetime.timedelta(value.days, value.seconds, value.microseconds)
+def _duration(value: dt.timedelta, _depth: int) -> str:
+    exact = dt.timedelta(value.days, value.seconds, value.microseconds)
     text: str = msgspec.to_builtins(exact)
     return text
 
@@ -192,8 +195,8 @@ _FAMILIES: tuple[tuple[tuple[type, ...], Encode], ...] = (
     ((str,), _then(str.__str__)),
     ((int,), _then(int.__int__)),
     ((float,), _then(float.__float__)),
-    ((datetime.date, datetime.time), _iso),  # datetime is a date
-    ((datetime.timedelta,), _duration),
+    ((dt.date, dt.time), _iso),  # datetime is a date
+    ((dt.timedelta,), _duration),
     ((uuid.UUID, decimal.Decimal, PurePath), _text),
     ((bytes, bytearray, memoryview), _base64),
 )
@@ -230,26 +233,25 @@ def _object(cls: type) -> Encode | None:
     """Return the encoder of an object-like class: its fields as an object."""
     if issubclass(cls, msgspec.Struct) and cls.__struct_config__.array_like:
         return _then(lambda value: [getattr(value, name) for name in cls.__struct_fields__])
-    shape = shape_of(cls)
-    if shape is None:
+    members = members_of(cls)
+    if members is None:
         return None
-    fields = [(field.name, field.key) for field in shape.outputs]
-    tag = dict([shape.tag]) if shape.tag else {}
+    tag = tag_of(cls)
+    constant = {} if tag is None else dict([tag])
 
     def encode(value: Any, depth: int) -> dict[str, Any]:
         if depth > MAX_DEPTH:
             raise _too_deep(value)
-        result = dict(tag)
-        key = ""
+        result, key = dict(constant), ""
         try:
-            for name, key in fields:
+            for name, key in members:
                 item = getattr(value, name)
                 if item is not msgspec.UNSET:
                     result[key] = _encoder(type(item))(item, depth + 1)
         except ConversionError as error:
             raise _outside(key_segment(key), error, value) from error.__cause__
         except AttributeError as error:
-            raise ConversionError("", f"{type_name(cls)} cannot be JSON: {error}") from error
+            raise ConversionError("", f"a value of type {type_name(cls)} cannot be JSON: {error}") from error
         return result
 
     return encode

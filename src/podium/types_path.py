@@ -32,7 +32,7 @@ def type_name(cls: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a scalar as JSON text, cut to a length that fits a message."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
@@ -43,9 +43,9 @@ def mismatch(expected: str, value: Any) -> ConversionError:
 
 def key_segment(key: Any) -> str:
     """Return an object key as a path segment: bare if it reads as a name, else in brackets."""
-    if isinstance(key, str) and key.isidentifier() and len(key) <= _SHOWN:
-        return key
-    return f"[{shown(key)}]"
+    if type(key) is str:
+        return key if key.isidentifier() and len(key) <= _SHOWN else f"[{shown(key)}]"
+    return f"[{json_name(key)}]"
 
 
 def join(segment: str, path: str) -> str:

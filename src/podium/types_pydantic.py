@@ -12,7 +12,7 @@ import msgspec
 
 from podium.errors import ConversionError, DeclarationError
 from podium.types_path import join, key_segment, type_name
-from podium.types_scalar import ANYTHING, OBJECT, Convert, Plan
+from podium.types_scalar import ANYTHING, Convert, Fit, Plan
 
 
 def is_pydantic(cls: type) -> bool:
@@ -32,8 +32,8 @@ def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
     pydantic = sys.modules["pydantic"]
     try:
         adapter = pydantic.TypeAdapter(annotation)
-    except pydantic.errors.PydanticUserError as error:
-        raise DeclarationError(f"pydantic cannot read {annotation!r}: {error.message}") from error
+    except (pydantic.PydanticUserError, NameError) as error:
+        raise DeclarationError(f"pydantic cannot read {annotation!r}: {error}") from error
     name = getattr(annotation, "__name__", "value")
     fields = getattr(annotation, "model_fields", None) or getattr(annotation, "__pydantic_fields__", None) or {}
     known = frozenset(field.alias or attribute for attribute, field in fields.items())
@@ -50,8 +50,8 @@ def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
         except (TypeError, ValueError, OverflowError) as error:
             raise ConversionError("", f"not JSON: {error}") from error
 
-    fit = {dict: OBJECT} if fields else ANYTHING.fit
-    return Plan(name, convert, dict(fit), keys=known)
+    fit: dict[type, int] = {dict: Fit.EXACT} if fields else dict(ANYTHING.fit)
+    return Plan(name, convert, fit, keys=known)
 
 
 def _translated(error: Any) -> ConversionError:

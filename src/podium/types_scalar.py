@@ -1,4 +1,4 @@
-"""Reading the types that JSON shows as one text, number, boolean or null.
+"""Reading the types that are not made of others: scalars, texts, bare list and dict.
 
 Each is a ``Plan``: the function that reads it, its name in messages, and for every JSON type that it can be read from
 a rank that says how well the two fit. Unions try their members in the order of these ranks (lower first).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import uuid
@@ -25,24 +25,29 @@ from podium.types_path import json_name, mismatch, shown
 
 Convert = Callable[[Any], Any]
 
-# Ranks: how specific a type is about the JSON type that it is read from.
-LISTED = 0  # Literal, Enum: a few values only
-EXACT = 1  # int from int, str from ... see PARSED
-WIDENED = 2  # float from int
-PARSED = 3  # date from text: most texts are none
-TEXT = 4  # str from text
-ANY_TEXT = 5  # Path from text: takes what str takes
-OBJECT = 1  # a class with named fields
-TUPLE = 1
-ARRAY = 2
-SET = 3
-MAPPING = 2
-ANY = 9
+
+class Fit(enum.IntEnum):
+    """How specific a type is about the JSON values it is read from; unions try low numbers first."""
+
+    #: Literal, Enum: a few values.
+    LISTED = 0
+    #: int from int, a class from an object, a tuple from an array.
+    EXACT = 1
+    #: float from int, list from an array, dict from an object.
+    NEAR = 2
+    #: date from text, set from an array.
+    PARSED = 3
+    #: str from text.
+    TEXT = 4
+    #: Path from text, int from 3.0: something else fits as well or better.
+    LOOSE = 5
+    ANYTHING = 9
+
 
 KINDS: tuple[type, ...] = (NoneType, bool, int, float, str, list, dict)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Plan:
     """How one annotation is read from JSON."""
 
@@ -62,11 +67,11 @@ def same(value: Any) -> Any:
     return value
 
 
-ANYTHING = Plan("anything", same, dict.fromkeys(KINDS, ANY), native=True)
+ANYTHING = Plan("anything", same, dict.fromkeys(KINDS, Fit.ANYTHING), native=True)
 
 
 def _exact(kind: type) -> Convert:
-    expected = json_name(None) if kind is NoneType else json_name(kind())
+    expected = json_name(kind())
 
     def convert(value: Any) -> Any:
         if type(value) is kind:
@@ -116,17 +121,17 @@ def _parsed(kind: type, expected: str, fallback: Convert | None = None) -> Conve
     return convert
 
 
-def _datetime(value: str) -> datetime.datetime:
+def _datetime(value: str) -> dt.datetime:
     """Parse the ISO 8601 forms beside RFC 3339, such as offsets with seconds; a date alone has no time and is none."""
     if len(value) <= len("2024-01-01"):
         raise ValueError(value)
-    return datetime.datetime.fromisoformat(value)
+    return dt.datetime.fromisoformat(value)
 
 
-def _seconds(value: float) -> datetime.timedelta:
+def _seconds(value: float) -> dt.timedelta:
     if type(value) not in (int, float):
         raise TypeError(value)
-    return datetime.timedelta(seconds=value)
+    return dt.timedelta(seconds=value)
 
 
 def _bytes(kind: Callable[[bytes], Any]) -> Convert:
@@ -151,43 +156,44 @@ def _path(kind: type[PurePath]) -> Convert:
 
 
 _DATE_TIME = "an ISO 8601 date and time"
-_TEXT_ONLY = {str: PARSED}
-_TEXT_OR_NUMBER = {str: PARSED, int: PARSED, float: PARSED}
+_TEXT_ONLY: dict[type, int] = {str: Fit.PARSED}
+_TEXT_OR_NUMBER: dict[type, int] = {str: Fit.PARSED, int: Fit.PARSED, float: Fit.PARSED}
 
-SCALARS: dict[Any, Plan] = {
+LEAVES: dict[Any, Plan] = {
     Any: ANYTHING,
     object: ANYTHING,
-    None: Plan("null", _exact(NoneType), {NoneType: EXACT}, native=True),
-    NoneType: Plan("null", _exact(NoneType), {NoneType: EXACT}, native=True),
-    bool: Plan("bool", _exact(bool), {bool: EXACT}, native=True),
-    str: Plan("str", _exact(str), {str: TEXT}, native=True),
-    int: Plan("int", _int, {int: EXACT, float: ANY_TEXT}, native=True),
-    float: Plan("float", _float, {float: EXACT, int: WIDENED}, native=True),
-    datetime.datetime: Plan("datetime", _parsed(datetime.datetime, _DATE_TIME, _datetime), _TEXT_ONLY, native=True),
-    datetime.date: Plan("date", _parsed(datetime.date, "an ISO 8601 date"), _TEXT_ONLY, native=True),
-    datetime.time: Plan("time", _parsed(datetime.time, "an ISO 8601 time"), _TEXT_ONLY, native=True),
-    datetime.timedelta: Plan(
+    None: Plan("null", _exact(NoneType), {NoneType: Fit.EXACT}, native=True),
+    NoneType: Plan("null", _exact(NoneType), {NoneType: Fit.EXACT}, native=True),
+    bool: Plan("bool", _exact(bool), {bool: Fit.EXACT}, native=True),
+    str: Plan("str", _exact(str), {str: Fit.TEXT}, native=True),
+    int: Plan("int", _int, {int: Fit.EXACT, float: Fit.LOOSE}, native=True),
+    float: Plan("float", _float, {float: Fit.EXACT, int: Fit.NEAR}, native=True),
+    dt.datetime: Plan("datetime", _parsed(dt.datetime, _DATE_TIME, _datetime), _TEXT_ONLY, native=True),
+    dt.date: Plan("date", _parsed(dt.date, "an ISO 8601 date"), _TEXT_ONLY, native=True),
+    dt.time: Plan("time", _parsed(dt.time, "an ISO 8601 time"), _TEXT_ONLY, native=True),
+    dt.timedelta: Plan(
         "timedelta",
-        _parsed(datetime.timedelta, "an ISO 8601 duration or a number of seconds", _seconds),
+        _parsed(dt.timedelta, "an ISO 8601 duration or a number of seconds", _seconds),
         _TEXT_OR_NUMBER,
         native=True,
     ),
     uuid.UUID: Plan("UUID", _parsed(uuid.UUID, "a UUID"), _TEXT_ONLY, native=True),
     decimal.Decimal: Plan("Decimal", _parsed(decimal.Decimal, "a decimal number"), _TEXT_OR_NUMBER, native=True),
-    bytes: Plan("bytes", _bytes(bytes), {str: ANY_TEXT}, native=True),
-    bytearray: Plan("bytearray", _bytes(bytearray), {str: ANY_TEXT}, native=True),
-    memoryview: Plan("memoryview", _bytes(memoryview), {str: ANY_TEXT}),
-    msgspec.UnsetType: Plan("unset", _exact(msgspec.UnsetType), {}, native=True),
+    bytes: Plan("bytes", _bytes(bytes), {str: Fit.LOOSE}, native=True),
+    bytearray: Plan("bytearray", _bytes(bytearray), {str: Fit.LOOSE}, native=True),
+    memoryview: Plan("memoryview", _bytes(memoryview), {str: Fit.LOOSE}),
+    list: Plan("array", _exact(list), {list: Fit.NEAR}, native=True),
+    dict: Plan("object", _exact(dict), {dict: Fit.NEAR}, native=True),
 }
 
 
 def text_plan(cls: type) -> Plan | None:
     """Return the plan of a path class or of a subclass of str, int or float; None for other classes."""
     if issubclass(cls, PurePath):
-        return Plan(cls.__name__, _path(cls), {str: ANY_TEXT})
+        return Plan(cls.__name__, _path(cls), {str: Fit.LOOSE})
     for base in (str, int, float):
         if issubclass(cls, base):
-            return _derived(cls, SCALARS[base])
+            return _derived(cls, LEAVES[base])
     return None
 
 
@@ -195,7 +201,7 @@ def _derived(cls: type, base: Plan) -> Plan:
     def convert(value: Any) -> Any:
         return build(cls, base.convert(value))
 
-    return Plan(cls.__name__, convert, dict.fromkeys(base.fit, PARSED))
+    return Plan(cls.__name__, convert, dict.fromkeys(base.fit, Fit.PARSED))
 
 
 def build(cls: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:
@@ -213,15 +219,15 @@ def build(cls: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:
         raise ConversionError("", f"refused by {name}: {reason}") from error
 
 
-def choice_plan(name: str, members: Iterable[tuple[Any, Any]], otherwise: Convert | None = None) -> Plan:
+def choice_plan(what: str, members: Iterable[tuple[Any, Any]], otherwise: Convert | None = None) -> Plan:
     """Return the plan of an Enum or Literal: pairs of a JSON value and what it stands for.
 
     ``otherwise`` is asked for values that are not listed; it raises ValueError for what it does not know either.
     """
-    table = {}
+    table: dict[tuple[bool, Any], Any] = {}
     for encoded, member in members:
         if type(encoded) not in KINDS or isinstance(encoded, (list, dict)):
-            raise DeclarationError(f"{name}: {member!r} cannot be told by a JSON text, number or boolean")
+            raise DeclarationError(f"{what}: {member!r} cannot be told by a JSON text, number or boolean")
         # bool is apart because True == 1; 1 and 1.0 are the same JSON number.
         table.setdefault((type(encoded) is bool, encoded), member)
     allowed = ", ".join(shown(encoded) for _, encoded in table)
@@ -243,7 +249,9 @@ def choice_plan(name: str, members: Iterable[tuple[Any, Any]], otherwise: Conver
 
     if kinds & {int, float}:
         kinds |= {int, float}
-    return Plan(name, convert, dict.fromkeys(kinds, LISTED), native=kinds <= {str, NoneType} or kinds <= {int, float})
+    return Plan(
+        what, convert, dict.fromkeys(kinds, Fit.LISTED), native=kinds <= {str, NoneType} or kinds <= {int, float}
+    )
 
 
 def enum_plan(cls: type[enum.Enum], encode: Convert) -> Plan:

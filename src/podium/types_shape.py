@@ -11,10 +11,11 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from collections.abc import Iterable
+from typing import Any, Generic, NotRequired, Required, TypeVar, get_args, get_origin
 
 import msgspec
+from msgspec import structs
 
 from podium.errors import DeclarationError
 
@@ -31,11 +32,10 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
-    """What an object-like class reads from JSON (``inputs``) and shows as JSON (``outputs``)."""
+    """What an object-like class reads from JSON."""
 
     cls: type
     inputs: tuple[Field, ...]
-    outputs: tuple[Field, ...]
     #: Key and value that JSON of a tagged Struct carries.
     tag: tuple[str, Any] | None = None
     #: Whether the class itself refuses unknown keys.
@@ -52,13 +52,43 @@ def shape_of(annotation: Any) -> Shape | None:
     Raises DeclarationError when an annotation inside the class cannot be resolved.
     """
     cls = get_origin(annotation) or annotation
-    if not isinstance(cls, type):
+    if not isinstance(cls, type) or _is_array_like(cls):
         return None
-    for describe in (_struct, _typed_dict, _named_tuple, _attrs, _dataclass, _plain):
-        shape = describe(annotation, cls)
-        if shape is not None:
-            return shape
+    for is_kind, describe in (
+        (_is_struct, _struct),
+        (_is_typed_dict, _typed_dict),
+        (_is_named_tuple, _named_tuple),
+        (_is_attrs, _attrs),
+        (dataclasses.is_dataclass, _dataclass),
+        (_is_plain, _plain),
+    ):
+        if is_kind(cls):
+            return describe(annotation, cls)
     return None
+
+
+def members_of(cls: Any) -> tuple[tuple[str, str], ...] | None:
+    """Return attribute and JSON key of everything that instances show as JSON; None if the class is not object-like.
+
+    No annotation is resolved: to write a value, its type need not be importable.
+    """
+    if _is_struct(cls):
+        return tuple(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+    if _is_named_tuple(cls):
+        return tuple((name, name) for name in cls._fields)
+    if _is_attrs(cls):
+        return tuple((attribute.name, attribute.alias) for attribute in cls.__attrs_attrs__)
+    if dataclasses.is_dataclass(cls):
+        return tuple((field.name, field.name) for field in dataclasses.fields(cls))
+    if _is_plain(cls):
+        return tuple((parameter.name, parameter.name) for parameter in _parameters(cls) or ())
+    return None
+
+
+def tag_of(cls: Any) -> tuple[str, Any] | None:
+    """Return the key and value by which a tagged Struct is known in JSON."""
+    config = cls.__struct_config__ if _is_struct(cls) else None
+    return None if config is None or config.tag_field is None else (config.tag_field, config.tag)
 
 
 def resolve(annotation: Any, owner: Any, names: dict[str, Any], where: str) -> Any:
@@ -77,11 +107,11 @@ def class_hints(annotation: Any) -> dict[str, Any]:
     """Return the resolved annotations of a class, type variables replaced by what the generic alias gives them."""
     cls = get_origin(annotation) or annotation
     hints = _own_hints(cls)
-    if not issubclass(cls, Generic) and not get_args(annotation):  # type: ignore[arg-type]
+    if not issubclass(cls, Generic):
         return hints
     given = dict(zip(getattr(cls, "__parameters__", ()), get_args(annotation), strict=False))
     result: dict[str, Any] = {}
-    for base in reversed(types.get_original_bases(cls) if sys.version_info >= (3, 12) else _bases(cls)):
+    for base in reversed(_bases(cls)):
         origin = get_origin(base) or base
         if isinstance(origin, type) and origin not in (Generic, object) and hasattr(origin, "__annotations__"):
             result |= class_hints(substitute(base, given))
@@ -97,7 +127,7 @@ def substitute(annotation: Any, given: dict[Any, Any]) -> Any:
     return annotation[tuple(given.get(parameter, parameter) for parameter in parameters)] if parameters else annotation
 
 
-def _bases(cls: type) -> tuple[Any, ...]:
+def _bases(cls: type) -> Any:
     return cls.__dict__.get("__orig_bases__", cls.__bases__)
 
 
@@ -122,109 +152,120 @@ def _unresolved(where: str, error: Exception) -> str:
     )
 
 
-def _struct(annotation: Any, cls: type) -> Shape | None:
-    if not issubclass(cls, msgspec.Struct) or cls.__struct_config__.array_like:
-        return None
+def _is_struct(cls: Any) -> bool:
+    return issubclass(cls, msgspec.Struct)
+
+
+def _is_array_like(cls: Any) -> bool:
+    return _is_struct(cls) and cls.__struct_config__.array_like
+
+
+def _is_typed_dict(cls: Any) -> bool:
+    return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+
+
+def _is_named_tuple(cls: Any) -> bool:
+    return issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults")
+
+
+def _is_attrs(cls: Any) -> bool:
+    return "__attrs_attrs__" in cls.__dict__
+
+
+def _is_plain(cls: Any) -> bool:
+    """Return whether a class has a constructor whose parameters all have a name and an annotation."""
+    return not inspect.isabstract(cls) and bool(_parameters(cls))
+
+
+def _struct(annotation: Any, cls: Any) -> Shape:
     hints = class_hints(annotation)
-    fields = tuple(
-        Field(field.name, field.encode_name, hints.get(field.name, Any), field.required)
-        for field in msgspec.structs.fields(cls)
-    )
-    config = cls.__struct_config__
-    tag = (config.tag_field, config.tag) if config.tag_field is not None else None
-    return Shape(cls, fields, fields, tag=tag, closed=config.forbid_unknown_fields, native=True)
+    fields = [Field(field.name, field.encode_name, hints[field.name], field.required) for field in structs.fields(cls)]
+    closed = cls.__struct_config__.forbid_unknown_fields
+    return Shape(cls, tuple(fields), tag=tag_of(cls), closed=closed, native=True)
 
 
-def _typed_dict(annotation: Any, cls: type) -> Shape | None:
-    if not (issubclass(cls, dict) and hasattr(cls, "__required_keys__")):
-        return None
+def _typed_dict(annotation: Any, cls: Any) -> Shape:
     fields = []
     for name, hint in class_hints(annotation).items():
         bare, required = hint, name in cls.__required_keys__
-        while get_origin(bare) in _ITEM_MARKS:
-            # Under `from __future__ import annotations` only the resolved hint knows about the marks.
-            required = {"Required": True, "NotRequired": False}.get(get_origin(bare)._name, required)  # type: ignore[union-attr]
+        # Under `from __future__ import annotations` only the resolved hints know of Required and NotRequired.
+        while (mark := get_origin(bare)) in _ITEM_MARKS:
+            required = mark is Required or (required and mark is not NotRequired)
             bare = get_args(bare)[0]
         fields.append(Field(name, name, bare, required))
-    return Shape(cls, tuple(fields), tuple(fields), native=True)
+    return Shape(cls, tuple(fields), native=True)
 
 
-_ITEM_MARKS = {typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", typing.Required)}
+#: ReadOnly exists from Python 3.13 on.
+_ITEM_MARKS = {Required, NotRequired, getattr(typing, "ReadOnly", Required)}
 
 
-def _named_tuple(annotation: Any, cls: type) -> Shape | None:
-    if not (issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults")):
-        return None
+def _named_tuple(annotation: Any, cls: Any) -> Shape:
     hints = class_hints(annotation)
-    fields = tuple(Field(name, name, hints.get(name, Any), name not in cls._field_defaults) for name in cls._fields)
-    return Shape(cls, fields, fields, from_array=True)
+    fields = [Field(name, name, hints.get(name, Any), name not in cls._field_defaults) for name in cls._fields]
+    return Shape(cls, tuple(fields), from_array=True)
 
 
-def _attrs(annotation: Any, cls: type) -> Shape | None:
-    attributes = getattr(cls, "__attrs_attrs__", None)
-    if attributes is None:
-        return None
+def _attrs(annotation: Any, cls: Any) -> Shape:
     hints = class_hints(annotation)
     nothing = sys.modules["attr"].NOTHING
-    inputs, outputs = [], []
-    for attribute in attributes:
-        kind, required = hints.get(attribute.name, Any), attribute.default is nothing
-        outputs.append(Field(attribute.name, attribute.alias, kind, required))
-        if attribute.init:
-            inputs.append(Field(attribute.alias, attribute.alias, kind, required))
-    return Shape(cls, tuple(inputs), tuple(outputs))
+    fields = [
+        Field(attribute.alias, attribute.alias, hints.get(attribute.name, Any), attribute.default is nothing)
+        for attribute in cls.__attrs_attrs__
+        if attribute.init
+    ]
+    return Shape(cls, tuple(fields))
 
 
-def _dataclass(annotation: Any, cls: type) -> Shape | None:
-    if not dataclasses.is_dataclass(cls):
-        return None
-    hints = class_hints(annotation)
+def _dataclass(annotation: Any, cls: Any) -> Shape:
+    # The signature knows of InitVar, init=False, kw_only and an __init__ of the user's own alike.
+    parameters = _parameters(cls)
+    if parameters is None:
+        raise DeclarationError(f"dataclass {cls.__qualname__}: every parameter of its __init__ needs an annotation")
     fields = dataclasses.fields(cls)
-    outputs = tuple(Field(field.name, field.name, hints.get(field.name, Any), field.init) for field in fields)
-    # The signature knows about InitVar, init=False, kw_only and an __init__ of the user's own alike.
-    inputs = _parameters(cls, lambda name: hints.get(name)) if fields or cls.__init__ is not object.__init__ else ()
-    if inputs is None:
-        raise DeclarationError(
-            f"dataclass {cls.__qualname__}: its __init__ cannot be called from JSON: "
-            "every parameter needs a name and an annotation"
-        )
-    plain_fields = len(inputs) == len(fields) and all(field.init for field in fields)
-    return Shape(cls, inputs, outputs, native=plain_fields and _is_generated(cls))
+    native = len(parameters) == len(fields) and all(field.init for field in fields) and _is_generated(cls)
+    return Shape(cls, _fields(cls, parameters, class_hints(annotation)), native=native)
 
 
-def _is_generated(cls: type) -> bool:
+def _is_generated(cls: Any) -> bool:
     """Return whether a dataclass is built by generated code alone, which msgspec may take a short cut around."""
-    code = getattr(cls.__init__, "__code__", None)
-    frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    code = getattr(_init_of(cls), "__code__", None)
     return (
         code is not None
         and code.co_filename == "<string>"  # generated functions have no source file
         and cls.__new__ is object.__new__
-        and (frozen or cls.__setattr__ is object.__setattr__)
+        and (cls.__dataclass_params__.frozen or cls.__setattr__ is object.__setattr__)
     )
 
 
-def _plain(_annotation: Any, cls: type) -> Shape | None:
-    """Describe a class by the annotated parameters of its constructor; attributes of these names are its output."""
-    if not isinstance(cls.__init__, types.FunctionType) or inspect.isabstract(cls):
+def _plain(_annotation: Any, cls: Any) -> Shape:
+    return Shape(cls, _fields(cls, _parameters(cls) or (), {}))
+
+
+def _init_of(cls: Any) -> Any:
+    return inspect.getattr_static(cls, "__init__")
+
+
+def _parameters(cls: Any) -> tuple[inspect.Parameter, ...] | None:
+    """Return the constructor's parameters, None if not every one can be given by name and has an annotation."""
+    init = _init_of(cls)
+    if not isinstance(init, types.FunctionType):
         return None
-    fields = _parameters(cls, lambda _name: None)
-    return Shape(cls, fields, fields) if fields else None
+    parameters = tuple(inspect.signature(init).parameters.values())[1:]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    usable = all(p.kind in named and p.annotation is not inspect.Parameter.empty for p in parameters)
+    return parameters if usable else None
 
 
-def _parameters(cls: type, hint_of: Callable[[str], Any]) -> tuple[Field, ...] | None:
-    """Return the constructor's parameters as fields, None if one cannot be given by name and type."""
-    init = inspect.unwrap(cls.__init__)  # type: ignore[misc]
+def _fields(cls: Any, parameters: Iterable[inspect.Parameter], hints: dict[str, Any]) -> tuple[Field, ...]:
+    """Return parameters as fields; ``hints`` are the types known already, the others are resolved."""
+    owner = getattr(inspect.unwrap(_init_of(cls)), "__globals__", {})
     fields = []
-    for parameter in list(inspect.signature(init).parameters.values())[1:]:
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            return None
-        hint = hint_of(parameter.name)
+    for parameter in parameters:
+        hint = hints.get(parameter.name)
         if hint is None:
-            if parameter.annotation is parameter.empty:
-                return None
             where = f"parameter {parameter.name!r} of {cls.__qualname__}"
-            hint = resolve(parameter.annotation, getattr(init, "__globals__", {}), {cls.__name__: cls}, where)
+            hint = resolve(parameter.annotation, owner, {cls.__name__: cls}, where)
         hint = hint.type if isinstance(hint, dataclasses.InitVar) else hint
         fields.append(Field(parameter.name, parameter.name, hint, parameter.default is parameter.empty))
     return tuple(fields)
