@@ -19,7 +19,7 @@ import msgspec
 
 Step = Callable[[Any], Iterator[Any]]
 
-_NAME = re.compile(r"[^.\[\]()\s'\"?*@,]+(?:[ ]+[^.\[\]()\s'\"?*@,]+)*")
+_NAME = re.compile(r"[^.\[\]()\s'\"?*@,]+")
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _INTEGER = re.compile(r"-?\d+")
 _SLICE = re.compile(r"(-?\d*):(-?\d*)")
@@ -47,7 +47,7 @@ class Path:
             found = [result for item in found for result in step(item)]
         result = (found[0] if found else None) if self.definite else found
         if self.counts:
-            return len(result) if isinstance(result, (list, dict, str)) else None
+            return len(result) if isinstance(result, (list, dict)) else None
         return result
 
 
@@ -100,8 +100,10 @@ def _bracket(text: str, at: int) -> tuple[Step, bool, int]:
     piece = _SLICE.match(text, at)
     if piece:
         low, high = (int(bound) if bound else None for bound in piece.groups())
-        return (lambda value: iter(value[low:high] if isinstance(value, list) else ())), False, _after(
-            text, piece.end(), "]"
+        return (
+            (lambda value: iter(value[low:high] if isinstance(value, list) else ())),
+            False,
+            _after(text, piece.end(), "]"),
         )
     choices: list[Step] = []
     while True:

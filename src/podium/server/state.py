@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Raw, UnsetType, field
 
 from podium.models import TERMINAL_TASK_STATUSES, TERMINAL_WORKFLOW_STATUSES
-from podium.server.blueprint import Blueprint
 from podium.server.definitions import Document
+
+if TYPE_CHECKING:
+    from podium.server.blueprint import Blueprint
 
 #: Statuses with which the flow goes on behind a task.
 SUCCESSFUL = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS", "SKIPPED"})
 
 
-def _execution_metadata() -> dict[str, Any]:
-    return {"additionalContext": {}, "empty": True, "additionalContextMap": {}}
-
-
-class TaskState(Document):
+class TaskState(Document, kw_only=True):
     """One attempt of a task. Times are epoch ms, 0 = not yet."""
 
     task_type: str
@@ -78,7 +76,7 @@ class TaskState(Document):
         return self.due if isinstance(self.due, int) else 0
 
 
-class WorkflowState(Document):
+class WorkflowState(Document, kw_only=True):
     """A workflow execution without its tasks."""
 
     owner_app: str = ""
@@ -126,9 +124,8 @@ class Run:
         """The workflow id."""
         return self.workflow.workflow_id
 
-    @property
-    def ended(self) -> bool:
-        """Whether only retry, restart or rerun can change this execution."""
+    def has_ended(self) -> bool:
+        """Return whether only retry, restart or rerun can change this execution."""
         return self.workflow.status in TERMINAL_WORKFLOW_STATUSES
 
     def add(self, attempt: TaskState) -> None:
