@@ -1,4 +1,4 @@
-"""Terminate, pause, resume, retry, restart, remove; search; queues."""
+"""Terminate, pause, resume, retry, restart, rerun, skip, remove: one by one and in bulk."""
 
 import pytest
 
@@ -195,98 +195,96 @@ def test_decide_of_an_unknown_workflow_is_404(stage: Stage) -> None:
     assert stage.put(f"/workflow/decide/{unique('id')}").status == 404
 
 
-def test_search_by_type_and_status(stage: Stage) -> None:
+def test_rerun_from_a_task_keeps_what_was_before_it(stage: Stage) -> None:
     name = stage.define_task()
-    workflow = stage.define_workflow(simple(name))
-    done, open_ = stage.start(workflow, {"i": 2}, correlationId="c1"), stage.start(workflow)
+    workflow_id = stage.run(simple(name, "a"), simple(name, "b"))
+    stage.complete(stage.take(name), x=1)
+    failed = stage.take(name)
+    stage.fail(failed)
+    body = {"reRunFromTaskId": failed["taskId"], "taskInput": {"again": True}}
+    answer = stage.post(f"/workflow/{workflow_id}/rerun", body)
+    assert (answer.status, answer.text) == (200, workflow_id)
+    again = stage.take(name)
+    assert (again["taskId"], again["inputData"]) == (failed["taskId"], {"again": True})
+    stage.complete(again, y=2)
+    workflow = stage.workflow(workflow_id)
+    assert (workflow["status"], workflow["output"]) == ("COMPLETED", {"y": 2})
+    assert [task["referenceTaskName"] for task in workflow["tasks"]] == ["a", "b"]
+
+
+def test_rerun_without_a_task_begins_anew(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple()
+    stage.fail(stage.take(name))
+    expect(stage.post(f"/workflow/{workflow_id}/rerun", {}))
+    (task,) = stage.attempts(workflow_id)
+    assert (task["status"], task["retryCount"]) == ("SCHEDULED", 0)
+
+
+def test_rerun_of_a_running_workflow_is_409(stage: Stage) -> None:
+    _, workflow_id = stage.run_simple()
+    assert stage.post(f"/workflow/{workflow_id}/rerun", {}).status == 409
+
+
+def test_rerun_from_an_unknown_task_is_400(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple()
+    stage.fail(stage.take(name))
+    assert stage.post(f"/workflow/{workflow_id}/rerun", {"reRunFromTaskId": unique("id")}).status == 400
+
+
+def test_skipped_task_does_not_run(stage: Stage) -> None:
+    name = stage.define_task()
+    workflow_id = stage.run(simple(name, "a"), simple(name, "b"))
+    answer = stage.put(f"/workflow/{workflow_id}/skiptask/b")
+    assert (answer.status, answer.body) == (200, b"")
     stage.complete(stage.take(name))
-    both = stage.get("/workflow/search", query=f"workflowType={workflow}", size=10).json
-    assert both["totalHits"] == 2
-    assert {row["workflowId"] for row in both["results"]} == {done, open_}
-    found = stage.get("/workflow/search", query=f"workflowType={workflow} AND status IN (COMPLETED)").json
-    (row,) = found["results"]
-    expected = {
-        "workflowId": done,
-        "workflowType": workflow,
-        "status": "COMPLETED",
-        "correlationId": "c1",
-        "version": 1,
-    }
-    assert {key: row[key] for key in expected} == expected
-    assert row["startTime"].endswith("Z")
+    workflow = stage.workflow(workflow_id)
+    assert workflow["status"] == "COMPLETED"
+    statuses = {task["referenceTaskName"]: task["status"] for task in workflow["tasks"]}
+    assert statuses == {"a": "COMPLETED", "b": "SKIPPED"}
 
 
-def test_search_accepts_quoted_values(stage: Stage) -> None:
+BULK = [
+    ("PUT", "pause", "PAUSED"),
+    ("POST", "terminate", "TERMINATED"),
+]
+
+
+@pytest.mark.parametrize(("method", "action", "status"), BULK, ids=[action for _, action, _ in BULK])
+def test_bulk_answers_per_workflow(stage: Stage, method: str, action: str, status: str) -> None:
     workflow = stage.define_workflow(simple("some_task"))
-    workflow_id = stage.start(workflow)
-    found = stage.get("/workflow/search", query=f"workflowType='{workflow}' AND status='RUNNING'").json
-    assert [row["workflowId"] for row in found["results"]] == [workflow_id]
+    ids, unknown = [stage.start(workflow) for _ in range(2)], unique("id")
+    answer = stage.call(method, f"/workflow/bulk/{action}", [*ids, unknown])
+    assert answer.status == 200
+    assert answer.json["bulkErrorResults"] == {unknown: f"No such workflow found by id: {unknown}"}
+    assert sorted(answer.json["bulkSuccessfulResults"]) == sorted(ids)
+    assert [stage.workflow(workflow_id)["status"] for workflow_id in ids] == [status, status]
 
 
-def test_search_pages(stage: Stage) -> None:
-    workflow = stage.define_workflow(simple("some_task"))
-    started = {stage.start(workflow) for _ in range(3)}
-    pages = [
-        stage.get("/workflow/search", query=f"workflowType={workflow}", start=start, size=2).json for start in (0, 2)
-    ]
-    assert [page["totalHits"] for page in pages] == [3, 3]
-    assert [len(page["results"]) for page in pages] == [2, 1]
-    assert {row["workflowId"] for page in pages for row in page["results"]} == started
-
-
-def test_search_by_correlation_id(stage: Stage) -> None:
-    correlation = unique("corr")
-    workflow_id = stage.start(stage.define_workflow(simple("some_task")), correlationId=correlation)
-    found = stage.get("/workflow/search", query=f"correlationId={correlation}").json
-    assert [row["workflowId"] for row in found["results"]] == [workflow_id]
-
-
-def test_running_workflows_of_a_name(stage: Stage) -> None:
-    name = stage.define_task()
-    workflow = stage.define_workflow(simple(name))
-    stage.start(workflow)
-    open_ = stage.start(workflow)
+def test_bulk_resume_retry_and_restart(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple()
+    expect(stage.put(f"/workflow/{workflow_id}/pause"))
+    assert expect(stage.put("/workflow/bulk/resume", [workflow_id])).json["bulkSuccessfulResults"] == [workflow_id]
+    stage.fail(stage.take(name))
+    assert expect(stage.post("/workflow/bulk/retry", [workflow_id])).json["bulkSuccessfulResults"] == [workflow_id]
     stage.complete(stage.take(name))
-    assert stage.get(f"/workflow/running/{workflow}").json == [open_]
+    assert expect(stage.post("/workflow/bulk/restart", [workflow_id])).json["bulkSuccessfulResults"] == [workflow_id]
+    assert stage.workflow(workflow_id)["status"] == "RUNNING"
 
 
-def test_queue_size_counts_waiting_tasks(stage: Stage) -> None:
-    name = stage.define_task()
-    workflow = stage.define_workflow(simple(name))
-    for _ in range(3):
-        stage.start(workflow)
-    assert stage.get("/tasks/queue/size", taskType=name).json == 3
-    task = stage.take(name)
-    assert stage.get("/tasks/queue/size", taskType=name).json == 2
-    stage.update(task, "IN_PROGRESS", callbackAfterSeconds=30)
-    assert stage.get("/tasks/queue/size", taskType=name).json == 3
+def test_bulk_remove(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple()
+    stage.complete(stage.take(name))
+    answer = expect(stage.call("DELETE", "/workflow/bulk/remove", [workflow_id]))
+    assert answer.json["bulkSuccessfulResults"] == [workflow_id]
+    assert stage.get(f"/workflow/{workflow_id}").status == 404
 
 
-def test_queue_size_of_a_domain(stage: Stage) -> None:
-    name = stage.define_task()
-    stage.start(stage.define_workflow(simple(name)), taskToDomain={name: "d"})
-    assert stage.get("/tasks/queue/size", taskType=name, domain="d").json == 1
-    assert stage.get("/tasks/queue/size", taskType=name).json == 0
+def test_bulk_without_ids_is_400(stage: Stage) -> None:
+    assert stage.put("/workflow/bulk/pause", []).status == 400
 
 
-def test_queue_sizes_of_several_types(stage: Stage) -> None:
-    one, _ = stage.run_simple()
-    other = stage.define_task()
-    sizes = stage.get("/tasks/queue/sizes", taskType=[one, other])
-    assert (sizes.status, sizes.json) == (200, {one: 1, other: 0})
-
-
-def test_all_queues_hold_the_type(stage: Stage) -> None:
-    name, _ = stage.run_simple()
-    assert stage.get("/tasks/queue/all").json[name] == 1
-
-
-def test_poll_data_names_the_last_poller_of_each_domain(stage: Stage) -> None:
-    name = stage.define_task()
-    stage.poll(name, workerid="w1")
-    stage.poll(name, workerid="w2")
-    stage.poll(name, workerid="w3", domain="d")
-    data = stage.get("/tasks/queue/polldata", taskType=name).json
-    rows = sorted((row["queueName"], row.get("domain") or "", row["workerId"]) for row in data)
-    assert [row[2] for row in rows] == ["w2", "w3"]
-    assert all(row["lastPollTime"] > 0 for row in data)
+def test_terminate_and_remove_in_one_call(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple()
+    assert stage.delete(f"/workflow/{workflow_id}/terminate-remove").status == 200
+    assert stage.get(f"/workflow/{workflow_id}").status == 404
+    assert stage.poll(name) == []

@@ -213,6 +213,21 @@ def test_update_by_reference_needs_a_body(stage: Stage) -> None:
     assert stage.post(f"/tasks/{workflow_id}/a/COMPLETED").status == 500
 
 
+def test_update_by_reference_with_sync_answers_the_workflow(stage: Stage) -> None:
+    _, workflow_id = stage.run_simple()
+    answer = expect(stage.post(f"/tasks/{workflow_id}/a/COMPLETED/sync", {"x": 1}))
+    assert (answer.json["workflowId"], answer.json["output"]) == (workflow_id, {"x": 1})
+    assert stage.post(f"/tasks/{workflow_id}/a/COMPLETED/sync", {}).status == 404
+
+
+def test_signal_ends_the_first_open_wait(stage: Stage) -> None:
+    workflow_id = stage.run({"name": "gate", "taskReferenceName": "gate", "type": "WAIT"})
+    answer = stage.post(f"/tasks/{workflow_id}/COMPLETED/signal", {"x": 1})
+    assert (answer.status, answer.body) == (200, b"")
+    assert stage.ended(workflow_id)["output"] == {"x": 1}
+    assert stage.post(f"/tasks/{workflow_id}/COMPLETED/signal", {}).status == 200
+
+
 def test_repeated_completions_all_get_200_and_the_first_wins(stage: Stage) -> None:
     first, second = stage.define_task(), stage.define_task()
     workflow_id = stage.run(simple(first, "a"), simple(second, "b"))

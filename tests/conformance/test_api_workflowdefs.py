@@ -121,3 +121,20 @@ def test_missing_name_is_400(stage: Stage) -> None:
 def test_path_below_a_known_name_is_not_checked(stage: Stage) -> None:
     body = definition(simple("some_task", inputParameters={"x": "${workflow.nope.x}"}))
     assert stage.post("/metadata/workflow", body).status == 200
+
+
+def test_validate_checks_without_storing(stage: Stage) -> None:
+    good, bad = definition(), definition() | {"tasks": []}
+    assert stage.post("/metadata/workflow/validate", good).status == 200
+    assert stage.get(f"/metadata/workflow/{good['name']}").status == 404
+    assert stage.post("/metadata/workflow/validate", bad).status == 400
+
+
+def test_names_and_versions(stage: Stage) -> None:
+    name = stage.define_workflow(simple("some_task"))
+    stage.define_workflow(simple("some_task"), name=name, version=2)
+    assert name in stage.get("/metadata/workflow/names").json
+    listed = stage.get("/metadata/workflow/names-and-versions").json[name]
+    assert sorted(found["version"] for found in listed) == [1, 2]
+    latest = stage.get("/metadata/workflow/latest-versions").json
+    assert [found["version"] for found in latest if found["name"] == name] == [2]
