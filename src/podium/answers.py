@@ -14,7 +14,7 @@ from podium.errors import AnswerError, ApiError, ConnectError, PodiumError
 T = TypeVar("T")
 
 #: Longest part of an error body that ends up in a message.
-_MESSAGE_LIMIT: Final = 500
+MAX_MESSAGE: Final = 500
 _TEXT_LIMIT: Final = 200
 _TITLE: Final = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -60,7 +60,7 @@ def error_of(response: Response, method: str, path: str, secrets: tuple[str, ...
     fields = _fields(response.body)
     code = fields.get("error")
     message = fields.get("message") or (code if isinstance(code, str) else None)
-    text = printable(str(message), _MESSAGE_LIMIT) if message else _text(response.body)
+    text = printable(str(message), MAX_MESSAGE) if message else _text(response.body)
     for secret in secrets:
         text = text.replace(secret, "***")
     return ApiError.of(response.status)(

@@ -14,6 +14,7 @@ from podium.backoff import Backoff
 from podium.config import Configuration
 from podium.errors import ApiError, ConfigError, TransportError
 from podium.models import (
+    TERMINAL_WORKFLOW_STATUSES,
     BulkResponse,
     PollData,
     RerunWorkflowRequest,
@@ -33,7 +34,6 @@ from podium.transport import Transport, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from podium.answers import Response
 
@@ -68,9 +68,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     # --- for workers: raw JSON in and out --------------------------------------------------------------------------
@@ -283,15 +281,14 @@ class AsyncClient:
         deadline = time.monotonic() + timeout
         looks, status = 0, "unknown"
         while True:
+            looks += 1
             try:
-                state = await self.get_workflow_status(workflow_id)
-                status = state.status
-                if state.is_terminal:
+                status = (await self.get_workflow_status(workflow_id)).status
+                if status in TERMINAL_WORKFLOW_STATUSES:
                     return await self.get_workflow(workflow_id)
             except (ApiError, TransportError) as error:
                 if not error.retryable:
                     raise
-            looks += 1
             pause = _WAIT_PAUSE.delay(looks)
             if time.monotonic() + pause > deadline:
                 raise TimeoutError(f"workflow {workflow_id} has not ended within {timeout:g} s; its status is {status}")

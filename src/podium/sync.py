@@ -17,7 +17,6 @@ from podium.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
 
     from podium.config import Configuration
     from podium.transport import Transport
@@ -69,7 +68,7 @@ def blocking(
 ) -> Callable[Concatenate[Client, P], T]:
     """Return a method of Client that runs this method of AsyncClient to its end."""
 
-    def call(self: Client, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return _portal.run(method(self._client, *args, **kwargs))
 
     update_wrapper(call, method)
@@ -89,9 +88,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     close = blocking(AsyncClient.aclose)

@@ -33,6 +33,9 @@ from podium.tokens import Tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pyreqwest.request import StreamRequest
+    from pyreqwest.response import Response as HttpResponse
+
     from podium.config import Configuration
 
     Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
@@ -144,19 +147,29 @@ class Transport:
         return _token_in(response)
 
     async def _exchange(self, call: _Call, token: str | None) -> Response:
-        """Send once and return whatever status comes back; send a GET again that was cut before an answer.
+        """Send and return whatever status comes back.
 
-        That cut is how a kept-alive connection looks that the server closes in the same moment. Repeating a GET is
-        harmless, so it is done here; whether another request may be repeated is the caller's decision.
+        A GET that was cut before its answer began is sent once more: that is how a kept-alive connection looks that
+        the server closes in the same moment. Whether anything else may be repeated is the caller's decision.
         """
-        try:
-            return await self._send(call, token)
-        except CutError:
-            if call.method != "GET":
-                raise
-            return await self._send(call, token)
+        again = call.method == "GET"
+        while True:
+            begun, status = time.monotonic(), 0
+            try:
+                async with self._built(call, token) as answer:
+                    status = answer.status
+                    return await _read(answer, call)
+            except http_errors.PyreqwestError as error:
+                fault = self._fault(error, call)
+                # The library's ConnectError is any trouble with the connection before the answer's head.
+                if not (again and isinstance(error, http_errors.ConnectError) and isinstance(fault, CutError)):
+                    raise fault from None
+                again = False
+            finally:
+                if self.on_request is not None:
+                    self.on_request(call.method, call.template, status, time.monotonic() - begun)
 
-    async def _send(self, call: _Call, token: str | None) -> Response:
+    def _built(self, call: _Call, token: str | None) -> StreamRequest:
         request = self._ready().request(call.method, self._configuration.host + call.path)
         if call.query:
             request = request.query(call.query)
@@ -166,25 +179,7 @@ class Transport:
             request = request.header("X-Authorization", token, is_sensitive=True)
         if call.timeout is not None:
             request = request.timeout(timedelta(seconds=call.timeout))
-        begun, status = time.monotonic(), 0
-        try:
-            async with request.build_streamed() as answer:
-                status = answer.status
-                chunks, size = [], 0
-                while (chunk := await answer.body_reader.read_chunk()) is not None:
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > MAX_BODY:
-                        raise AnswerError(f"{call.method} {call.path}: the answer is larger than {MAX_BODY >> 20} MB")
-                header = answer.get_header
-                return Response(
-                    status, b"".join(chunks), header("content-type"), header("retry-after"), header("location")
-                )
-        except http_errors.PyreqwestError as error:
-            raise self._fault(error, call) from None
-        finally:
-            if self.on_request is not None:
-                self.on_request(call.method, call.template, status, time.monotonic() - begun)
+        return request.build_streamed()
 
     def _fault(self, error: http_errors.PyreqwestError, call: _Call) -> TransportError | ConfigError:
         kind, cause = classified(error)
@@ -210,6 +205,18 @@ class Transport:
                     _home_pid = os.getpid()
                     self._http = _pool(self._configuration)
         return self._http
+
+
+async def _read(answer: HttpResponse, call: _Call) -> Response:
+    chunks, size = [], 0
+    while (chunk := await answer.body_reader.read_chunk()) is not None:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise AnswerError(f"{call.method} {call.path}: the answer is larger than {MAX_BODY >> 20} MB")
+    header = answer.get_header
+    body = b"".join(chunks)
+    return Response(answer.status, body, header("content-type"), header("retry-after"), header("location"))
 
 
 def _accepted(call: _Call, response: Response, *secrets: str | None) -> Response:
@@ -240,18 +247,18 @@ _MEANING: Final[dict[type[Exception], type[TransportError | ConfigError]]] = {
     http_errors.RequestTimeoutError: TimeoutExceededError,
     http_errors.PoolTimeoutError: ConnectError,
 }
-#: Texts in the chain of causes, the most telling first, and what they tell a user.
+#: Texts in the chain of causes, the most telling first, and what they tell a user; {} is the innermost cause.
 _CAUSES: Final = (
     ("UnknownIssuer", "the server's certificate comes from no trusted authority (set ssl_ca_cert to trust its own)"),
-    ("invalid peer certificate", "the server's certificate is not valid"),
+    ("invalid peer certificate", "the server's certificate is not valid: {}"),
     ("proxy authorization required", "the proxy wants other credentials"),
-    ("dns error", "the host name does not resolve"),
+    ("dns error", "the host name does not resolve: {}"),
     ("Connection refused", "connection refused"),
     ("tunnel error", "the proxy could not connect to the server"),
     ("tls handshake eof", "the server ended the TLS handshake: wrong TLS version, or it wants a client certificate"),
     ("CertificateRequired", "the server wants a client certificate (set cert_file and key_file)"),
     ("close_notify", "the server ended the TLS connection: it may want another client certificate"),
-    ("received fatal alert", "the server refused the TLS connection"),
+    ("received fatal alert", "the server refused the TLS connection: {}"),
     ("connection closed before message completed", "the server closed the connection without an answer"),
     ("operation timed out", "no answer"),
     ("deadline has elapsed", "no connection"),
@@ -268,16 +275,13 @@ def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError |
     chain = [cause["message"] for cause in details.get("causes") or ()]
     causes = [cause for cause in chain if not cause.startswith("error sending request")]
     kind = next(_MEANING[base] for base in type(error).__mro__ if base in _MEANING)
-    if "client error (Connect)" in causes:
+    text = " ".join(causes)
+    if "client error (Connect)" in causes or "CertificateRequired" in text:
         kind = ConnectError
     elif "error reading a body from connection" in causes:
         kind = CutError
-    text = " ".join(causes)
-    hint = next((words for sign, words in _CAUSES if sign in text), None)
-    last = printable(causes[-1] if causes else error.message)
-    if hint is None or "certificate is not valid" in hint or "does not resolve" in hint:
-        return kind, f"{hint}: {last}" if hint else last
-    return kind, hint
+    words = next((words for sign, words in _CAUSES if sign in text), "{}")
+    return kind, words.format(printable(causes[-1] if causes else error.message))
 
 
 # --- the connection pool -------------------------------------------------------------------------------------------
