@@ -38,6 +38,10 @@ KNOWN_DIFFERENCES: dict[str, Difference] = {
         real="A long poll for more than one task answers only when it has that many or its time is over.",
         embedded="It answers as soon as there is a task, with all that are there.",
     ),
+    "optional-at-the-end": Difference(
+        real="An optional task that fails as the last one of its workflow keeps its status FAILED.",
+        embedded="It becomes COMPLETED_WITH_ERRORS, as it does elsewhere in a workflow.",
+    ),
     "negative-count": Difference(
         real="A batch poll with a negative count hands out every waiting task (with the SQLite store).",
         embedded="A count of zero or less hands out nothing.",

@@ -57,6 +57,7 @@ def test_log_line_of_an_unknown_task_is_accepted(stage: Stage) -> None:
 def test_extend_lease_only_moves_the_update_time(stage: Stage) -> None:
     name, _ = stage.run_simple()
     task = stage.take(name, workerid="w1")
+    stage.until_after(task["updateTime"], 0.002)
     answer = stage.report(
         task,
         "COMPLETED",
@@ -77,6 +78,7 @@ def test_extend_lease_only_moves_the_update_time(stage: Stage) -> None:
 def test_extend_lease_needs_no_status(stage: Stage) -> None:
     name, _ = stage.run_simple()
     task = stage.take(name)
+    stage.until_after(task["updateTime"], 0.002)
     assert stage.report(task, None, extendLease=True).status == 200
     assert stage.task(task["taskId"])["updateTime"] > task["updateTime"]
 

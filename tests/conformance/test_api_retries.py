@@ -179,6 +179,14 @@ def test_optional_failure_of_the_last_task_completes_the_workflow(stage: Stage) 
     assert (workflow["status"], workflow["output"]) == ("COMPLETED", {"half": 1})
 
 
+@differs("optional-at-the-end")
+def test_optional_failure_of_the_last_task_is_completed_with_errors(stage: Stage) -> None:
+    name = stage.define_task()
+    workflow_id = stage.run(simple(name, optional=True))
+    stage.fail(stage.take(name))
+    assert [task["status"] for task in stage.attempts(workflow_id)] == ["COMPLETED_WITH_ERRORS"]
+
+
 def test_permissive_failure_fails_the_workflow_at_its_end(stage: Stage) -> None:
     first, second = stage.define_task(), stage.define_task()
     workflow_id = stage.run(simple(first, "a", permissive=True), simple(second, "b"))
@@ -223,15 +231,15 @@ def test_task_timeout_follows_its_policy(stage: Stage, policy: str, status: str)
     assert stage.attempts(workflow_id)[0]["status"] == "TIMED_OUT"
 
 
-def test_total_timeout_ends_the_retries(stage: Stage) -> None:
+def test_total_timeout_leaves_no_retries(stage: Stage) -> None:
     name, workflow_id = stage.run_simple(totalTimeoutSeconds=1, retryCount=5)
     task = stage.take(name)
     stage.until_after(task["startTime"], 1.2)
-    stage.fail(task)
+    stage.decide(workflow_id)
     workflow = stage.workflow(workflow_id)
-    assert workflow["status"] == "FAILED"
-    assert workflow["reasonForIncompletion"].endswith("No further retries will be attempted.")
-    assert len(workflow["tasks"]) == 1
+    assert workflow["status"] == "TIMED_OUT"
+    assert "exceeded total timeout of 1 seconds" in workflow["reasonForIncompletion"]
+    assert [task["status"] for task in workflow["tasks"]] == ["TIMED_OUT"]
 
 
 def test_workflow_timeout_cancels_the_open_tasks(stage: Stage) -> None:
