@@ -42,8 +42,8 @@ def create_app(service: Service, store: Store, *, only_local: bool) -> ASGIApp:
             store.close()
 
     api = [
-        *TaskRoutes(service).routes(),
         *SearchRoutes(service).routes(),
+        *TaskRoutes(service).routes(),
         *BulkRoutes(service).routes(),
         *WorkflowRoutes(service).routes(),
         *MetadataRoutes(service).routes(),

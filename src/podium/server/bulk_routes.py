@@ -38,7 +38,7 @@ class BulkRoutes:
             Route("/workflow/bulk/terminate", self.terminate, methods=["POST"]),
             Route("/workflow/bulk/search", self.search, methods=["POST"]),
             Route("/workflow/bulk/remove", self.remove, methods=["DELETE"]),
-            Route("/workflow/bulk/terminate-remove", self.remove, methods=["DELETE"]),
+            Route("/workflow/bulk/terminate-remove", self.terminate_remove, methods=["DELETE"]),
         ]
 
     async def pause(self, request: Request) -> Response:
@@ -68,8 +68,13 @@ class BulkRoutes:
         )
 
     async def remove(self, request: Request) -> Response:
+        """Delete executions, ended ones only unless ``archiveWorkflow`` is false."""
+        ended = flag(request, "archiveWorkflow", default=True)
+        return await self._each(request, "deleteWorkflow", lambda run: self._service.remove(run, only_ended=ended))
+
+    async def terminate_remove(self, request: Request) -> Response:
         """Delete executions, running ones too."""
-        return await self._each(request, "deleteWorkflow", self._service.remove)
+        return await self._each(request, "terminateRemove", self._service.remove)
 
     async def search(self, request: Request) -> Response:
         """Answer executions by id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -93,9 +94,14 @@ class WorkflowTask(Document):
     cache_config: dict[str, Any] | UnsetType = UNSET
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def branches(self) -> list[list[WorkflowTask]]:
-        """Return the lists of nodes inside this one."""
-        return [*self.decision_cases.values(), self.default_case, *self.fork_tasks, self.loop_over]
+    def branches(self) -> Iterator[tuple[str, list[WorkflowTask]]]:
+        """Yield the lists of nodes inside this one, each with its path as the server's complaints write it."""
+        for key, tasks in self.decision_cases.items():
+            yield f"decisionCases[{key}].<map value>", tasks
+        yield "defaultCase", self.default_case
+        for index, tasks in enumerate(self.fork_tasks):
+            yield f"forkTasks[{index}].<list element>", tasks
+        yield "loopOver", self.loop_over
 
 
 class WorkflowDefinition(Document):
@@ -136,7 +142,7 @@ def walk(tasks: list[WorkflowTask]) -> list[WorkflowTask]:
     found: list[WorkflowTask] = []
     for task in tasks:
         found.append(task)
-        for branch in task.branches():
+        for _, branch in task.branches():
             found.extend(walk(branch))
     return found
 

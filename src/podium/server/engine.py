@@ -44,7 +44,7 @@ class Turn:
 
     ``changed`` holds the attempts to store, by task id; ``removed`` those that no longer exist;
     ``failure_of`` is the id of the task that ended the workflow if its failure workflow must be started ("" = none
-    in particular), else None.
+    in particular), else None; ``refusal`` says why an operator could not use its input, else None.
     """
 
     def __init__(self, run: Run, world: Surroundings) -> None:
@@ -53,6 +53,7 @@ class Turn:
         self.changed: dict[str, TaskState] = {}
         self.removed: list[TaskState] = []
         self.failure_of: str | None = None
+        self.refusal: str | None = None
         self._passed: list[TaskState] = []
 
     # -- evaluation ------------------------------------------------------------------------------------------------
@@ -220,7 +221,8 @@ class Turn:
         try:
             end = operators.wait_end(attempt.input_data, self.world.now)
         except ValueError as error:
-            self.finish(attempt, "FAILED", str(error))
+            self.refusal = str(error)
+            self.finish(attempt, "FAILED", self.refusal)
             return
         attempt.due = end or 0
         attempt.callback_after_seconds = operators.FOREVER if end is None else max(0, end - self.world.now) // 1000

@@ -107,7 +107,7 @@ class MetadataRoutes:
     async def register_workflow(self, request: Request) -> Response:
         """Register a workflow definition that does not exist yet, or any with ``overwrite``."""
         definition = await read_as(request, WorkflowDefinition)
-        check_workflow_definition(definition, "createWorkflowDef.arg0")
+        check_workflow_definition(definition, "registerWorkflowDef.arg0")
         exists = self._repository.workflow_definition(definition.name, definition.version) is not None
         if exists and not flag(request, "overwrite"):
             raise Problem(409, f"Workflow with {definition.name}.{definition.version} already exists!")

@@ -58,7 +58,7 @@ TASKS = SearchTable(
     order="scheduled_time, id",
 )
 
-_CONDITION = re.compile(r"\s*([\w.]+)\s*(?:(=|!=|<=|>=|<|>)\s*(.+)|IN\s*\((.*)\))\s*", re.IGNORECASE | re.DOTALL)
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(?:(=|<=|>=|<|>)\s*(.+)|IN\s*\((.*)\))\s*", re.IGNORECASE | re.DOTALL)
 
 
 class Search:

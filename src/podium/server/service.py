@@ -142,7 +142,7 @@ class Service:
         priority: int = 0,
         task_to_domain: dict[str, str] | None = None,
     ) -> Run:
-        """Start an execution; its first tasks are scheduled."""
+        """Start an execution; its first tasks are scheduled. Raises Problem 400 if their input makes no sense."""
         definition, now = blueprint.definition, self.now()
         workflow = WorkflowState(
             workflow_id=self.new_id(),
@@ -160,6 +160,8 @@ class Service:
         run = Run(workflow, blueprint)
         turn = self.turn(run)
         turn.evaluate()
+        if turn.refusal is not None:
+            raise Problem(400, turn.refusal)
         self.settle(turn)
         return run
 
@@ -181,7 +183,7 @@ class Service:
                 "reason": reason,
                 "failureStatus": workflow.status,
                 "failureTaskId": task_id,
-                "failedWorkflow": msgspec.to_builtins(self.show_run(run)),
+                "failedWorkflow": plain(self.show_run(run)),
             }
             started = self.start(
                 blueprint,
@@ -254,8 +256,10 @@ class Service:
             self.settle(turn, workflow_changed=False)
         return len(found)
 
-    def remove(self, run: Run) -> None:
-        """Delete an execution."""
+    def remove(self, run: Run, *, only_ended: bool = False) -> None:
+        """Delete an execution. Raises Problem 400 if it must have ended and has not."""
+        if only_ended and not run.has_ended():
+            raise Problem(400, f"Cannot archive workflow: {run.id} with status: {run.workflow.status}")
         for attempt in run.attempts:
             self._release(attempt)
         self._forget(run)
@@ -452,3 +456,8 @@ class Service:
 
 def _domain(attempt: TaskState) -> str | None:
     return attempt.domain if isinstance(attempt.domain, str) else None
+
+
+def plain(value: Any) -> Any:
+    """Return an answer as plain JSON values, including the parts that are encoded already."""
+    return msgspec.json.decode(msgspec.json.encode(value))

@@ -145,7 +145,7 @@ class TaskRoutes:
 
     async def signal(self, request: Request) -> Response:
         """End the first open WAIT of a workflow."""
-        output = await read_map(request, required=False)
+        output = await read_map(request)
         said = _decode(msgspec.json.encode({"status": request.path_params["status"], "outputData": output}))
         run = self._service.run(request.path_params["workflow_id"])
         waiting = next((attempt for attempt in run.open_attempts() if attempt.task_type == "WAIT"), None)

@@ -8,7 +8,7 @@ from typing import Any
 from podium.server.definitions import TaskDefinition, WorkflowDefinition, WorkflowTask, walk
 from podium.server.expressions import Expression, expressions_in
 from podium.server.jsonpath import PathError, compile_path
-from podium.server.operators import REFUSED_TYPES
+from podium.server.operators import REFUSED_TYPES, wait_end
 from podium.server.problems import InvalidError
 
 #: path, message, invalid value
@@ -39,7 +39,7 @@ def check_task_definitions(definitions: list[TaskDefinition], where: list[str]) 
 def _task_complaints(definition: TaskDefinition, path: str) -> list[Complaint]:
     found: list[Complaint] = []
     if not definition.name:
-        found.append((f"{path}.name", "TaskDef name cannot be null or empty", None))
+        found.append((f"{path}.name", "TaskDef name cannot be null or empty", ""))
     for attribute, field, minimum, message in _TASK_MINIMUMS:
         value = getattr(definition, attribute)
         if isinstance(value, int) and value < minimum:
@@ -64,7 +64,7 @@ def check_workflow_definition(definition: WorkflowDefinition, path: str) -> None
     """Raise InvalidError if a definition breaks a rule or needs an operator that this server does not run."""
     complaints: list[Complaint] = []
     if not definition.name:
-        complaints.append((f"{path}.name", "WorkflowDef name cannot be null or empty", None))
+        complaints.append((f"{path}.name", "WorkflowDef name cannot be null or empty", ""))
     if not definition.tasks:
         complaints.append((f"{path}.tasks", "WorkflowTask list cannot be empty", None))
     complaints.extend(_node_complaints(definition.tasks, f"{path}.tasks"))
@@ -78,18 +78,16 @@ def _node_complaints(tasks: list[WorkflowTask], path: str) -> list[Complaint]:
     for index, task in enumerate(tasks):
         here = f"{path}[{index}]"
         if not task.name:
-            found.append((f"{here}.name", "WorkflowTask name cannot be empty or null", None))
+            found.append((f"{here}.name", "WorkflowTask name cannot be empty or null", ""))
         if not task.task_reference_name:
             found.append(
-                (f"{here}.taskReferenceName", "WorkflowTask taskReferenceName name cannot be empty or null", None)
+                (f"{here}.taskReferenceName", "WorkflowTask taskReferenceName name cannot be empty or null", "")
             )
         if task.start_delay < 0:
             found.append((f"{here}.startDelay", "must be greater than or equal to 0", str(task.start_delay)))
         found.extend((here, message, None) for message in _operator_complaints(task))
-        if isinstance(task.task_definition, TaskDefinition):
-            found.extend(_task_complaints(task.task_definition, f"{here}.taskDefinition"))
-        for branch in task.branches():
-            found.extend(_node_complaints(branch, f"{here}.{task.type}"))
+        for name, branch in task.branches():
+            found.extend(_node_complaints(branch, f"{here}.{name}"))
     return found
 
 
@@ -104,8 +102,8 @@ def _operator_complaints(task: WorkflowTask) -> list[str]:
             if str(status).upper() not in {"COMPLETED", "FAILED", "TERMINATED"}:
                 text = "terminate task must have an terminationStatus parameter and must be set to COMPLETED or FAILED"
                 return [f"{text}, taskName: {task.name}"]
-        case "WAIT" if task.input_parameters.get("duration") and task.input_parameters.get("until"):
-            return ["Both 'duration' and 'until' specified. Please provide only one input"]
+        case "WAIT":
+            return _wait_complaints(task)
         case refused if refused in REFUSED_TYPES:
             return [_refusal(task, f"tasks of type {refused} are")]
     return []
@@ -122,6 +120,17 @@ def _switch_complaints(task: WorkflowTask) -> list[str]:
     if not task.decision_cases:
         found.append(f"decisionCases should have atleast one task for taskType: SWITCH taskName: {task.name}")
     return found
+
+
+def _wait_complaints(task: WorkflowTask) -> list[str]:
+    given = {key: value for key, value in task.input_parameters.items() if key in {"duration", "until"} and value}
+    if any(expressions_in(value) for value in given.values() if isinstance(value, str)):
+        return []  # only known when the workflow runs
+    try:
+        wait_end(given, now=0)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _refusal(task: WorkflowTask, what: str) -> str:

@@ -84,11 +84,9 @@ async def read_as(request: Request, kind: type[T]) -> T:
     return read_document(await read_json(request), kind)
 
 
-async def read_map(request: Request, *, required: bool = True) -> dict[str, Any]:
+async def read_map(request: Request) -> dict[str, Any]:
     """Return the body as a JSON object with all its nulls. Raises Problem."""
-    value = await read_json(request, required=required)
-    if value is None:
-        return {}
+    value = await read_json(request)
     if not isinstance(value, dict):
         raise parse_problem(f"Cannot deserialize an object from {_kind(value)} value")
     return value

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET, UnsetType, field
 from starlette.routing import Route
 
@@ -13,6 +12,7 @@ from podium.server import control
 from podium.server.definitions import Document, WorkflowDefinition, read_document
 from podium.server.engine import Turn
 from podium.server.problems import InvalidError, Problem
+from podium.server.service import plain
 from podium.server.validation import check_workflow_definition
 from podium.server.web import (
     as_integer,
@@ -154,7 +154,7 @@ class WorkflowRoutes:
             blocking = next(iter(run.open_attempts()), run.attempts[-1] if run.attempts else None)
             if blocking is None or not in_time:
                 raise Problem(500, "value")  # the real server's whole text when no task blocks
-            shown = msgspec.to_builtins(self._service.show_task(run, blocking))
+            shown = plain(self._service.show_task(run, blocking))
             answer |= shown | {"input": blocking.input_data, "output": blocking.output_data}
         else:
             answer |= {
@@ -267,8 +267,8 @@ class WorkflowRoutes:
         )
 
     async def remove(self, request: Request) -> Response:
-        """Delete an execution."""
-        self._service.remove(self._run(request))
+        """Delete an execution, an ended one only unless ``archiveWorkflow`` is false."""
+        self._service.remove(self._run(request), only_ended=flag(request, "archiveWorkflow", default=True))
         await self._service.committed()
         return empty_answer()
 
