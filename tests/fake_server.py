@@ -18,6 +18,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Self
@@ -25,7 +26,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 DEADLINE = 10.0
 
@@ -127,7 +127,8 @@ class FakeServer:
         self._routes: dict[tuple[str, str], list[Scripted]] = {}
         self._fallback: Scripted = error_answer(404, "No static resource.")
         self._changed = threading.Condition()
-        self._open: set[asyncio.StreamWriter] = set()
+        self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._stopping = asyncio.Event()
         self._socket = socket.create_server((host, 0))
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -160,13 +161,16 @@ class FakeServer:
         return [request for request in list(self.requests) if path in {None, request.path}]
 
     def close_connections(self) -> None:
-        """Close every connection from this side, as a server does with idle ones; returns when it is done."""
+        """Close every connection as a server does with idle ones; returns when the clients have closed theirs too.
+
+        Not for TLS, which cannot close one direction only.
+        """
 
         async def close() -> None:
-            writers = list(self._open)
-            for writer in writers:
-                writer.close()
-            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+            open_now = dict(self._conversations)
+            for writer in open_now.values():
+                writer.write_eof()
+            await asyncio.gather(*open_now)
 
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(DEADLINE)
 
@@ -174,41 +178,39 @@ class FakeServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop)
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(DEADLINE)
-        self._socket.close()
-
-    def _stop(self) -> None:
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
 
     def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve())
-        except asyncio.CancelledError:
-            pass  # the way this server is stopped
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._converse, sock=self._socket, ssl=self._tls, limit=1 << 20)
-        async with server:
-            await server.serve_forever()
+        await self._stopping.wait()
+        server.close()
+        conversations = list(self._conversations)
+        for task in conversations:
+            task.cancel()
+        await asyncio.gather(*conversations, return_exceptions=True)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
-        self._open.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations[task] = writer
         try:
             while await self._answer_one(number, reader, writer):
                 pass
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass  # the client went away, which is its right, or the server is being stopped
         finally:
-            self._open.discard(writer)
+            del self._conversations[task]
             writer.close()
+            with suppress(OSError):  # the client may have been the one that broke it
+                await writer.wait_closed()
 
     async def _answer_one(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = await _read_request(number, reader)

@@ -50,7 +50,7 @@ class Configuration:
         Refuse a plain http URL unless it is of this machine. Default: CONDUCTOR_REQUIRE_TLS, else False.
     proxy
         URL of an HTTP proxy, with user and password if it wants them. Default: the environment (HTTPS_PROXY,
-        HTTP_PROXY, NO_PROXY); NO_PROXY does not limit a proxy that is set here.
+        HTTP_PROXY, ALL_PROXY, NO_PROXY); NO_PROXY does not limit a proxy that is set here.
     connect_timeout, request_timeout
         Seconds (10, 60). A poll has its own limit: its long-poll time plus 5 s.
     """
@@ -80,7 +80,8 @@ class Configuration:
                 raise ConfigError(f"Configuration.{name}: no such file: {path}")
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigError("Configuration.cert_file and key_file belong together: give both or neither")
-        self._check_proxy()
+        if self.proxy is not None:
+            object.__setattr__(self, "proxy", _checked_proxy("Configuration.proxy", self.proxy))
         self._check_scheme()
         for name in ("connect_timeout", "request_timeout", "auth_token_ttl_min"):
             if not getattr(self, name) > 0:
@@ -102,15 +103,6 @@ class Configuration:
         proxy = masked_url(self.proxy) if self.proxy else None
         return f"Configuration(host={masked_url(self.host)!r}, authentication={auth}, proxy={proxy!r})"
 
-    def _check_proxy(self) -> None:
-        if self.proxy is None:
-            return
-        parts = urlsplit(self.proxy)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigError(
-                f"Configuration.proxy: not a proxy URL: {masked_url(self.proxy)!r}; expected e.g. http://proxy:3128"
-            )
-
     def _check_scheme(self) -> None:
         if self.require_tls is None:
             object.__setattr__(self, "require_tls", _flag_from_environment("CONDUCTOR_REQUIRE_TLS"))
@@ -119,6 +111,45 @@ class Configuration:
             raise ConfigError(
                 f"TLS is required (require_tls or CONDUCTOR_REQUIRE_TLS), but {masked_url(self.host)} is http"
             )
+
+
+def proxy_for(configuration: Configuration) -> str | None:
+    """Return the proxy on the way to the server: the setting, or else what the environment says.
+
+    NO_PROXY lists hosts, domains with their subdomains, addresses and networks (10.0.0.0/8), each perhaps with a
+    port; ``*`` means every host.
+    """
+    if configuration.proxy is not None:
+        return configuration.proxy
+    server = urlsplit(configuration.host)
+    exempt = [entry.strip().lower() for entry in _proxy_variable("no").split(",")]
+    if any(_covers(entry, server.hostname or "", server.port) for entry in exempt if entry):
+        return None
+    proxy = _proxy_variable(server.scheme) or _proxy_variable("all")
+    return _checked_proxy("the environment's proxy", proxy) if proxy else None
+
+
+def _proxy_variable(kind: str) -> str:
+    name = f"{kind}_proxy"
+    return os.environ.get(name) or os.environ.get(name.upper()) or ""
+
+
+def _covers(entry: str, host: str, port: int | None) -> bool:
+    entry = entry.removesuffix(f":{port}")
+    if entry in {"*", host}:
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return host.endswith("." + entry.removeprefix("*").removeprefix("."))
+
+
+def _checked_proxy(source: str, proxy: str) -> str:
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"{source}: not a proxy URL: {masked_url(url)!r}; expected e.g. http://proxy:3128")
+    return url
 
 
 def is_loopback(host: str | None) -> bool:

@@ -18,7 +18,7 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.proxy import ProxyBuilder
 
 from podium.answers import Response, error_of, printable, refuses_token
-from podium.config import is_loopback, masked_url
+from podium.config import is_loopback, masked_url, proxy_for
 from podium.errors import (
     AnswerError,
     ConfigError,
@@ -185,7 +185,7 @@ class Transport:
         kind, cause = classified(error)
         limit = call.timeout or self._configuration.request_timeout
         late = f" within {limit:g} s" if kind is TimeoutExceededError else ""
-        proxy = _proxy_in_use(self._configuration) if kind is ConnectError else None
+        proxy = proxy_for(self._configuration) if kind is ConnectError else None
         way = f" through the proxy {masked_url(proxy)}" if proxy else ""
         return kind(f"{call.method} {self._origin}{call.path}{way}: {cause}{late}")
 
@@ -291,7 +291,7 @@ def _pool(configuration: Configuration) -> HttpClient:
     try:
         return _pool_builder(configuration).build()
     except http_errors.BuilderError as error:
-        proxy = _proxy_in_use(configuration) or ""
+        proxy = proxy_for(configuration) or ""
         if configuration.host.startswith("http:") and not proxy.startswith("https:"):
             # A system without any certificate authority, but no certificate will be looked at either.
             return _pool_builder(configuration).danger_accept_invalid_certs(enable=True).build()
@@ -322,22 +322,8 @@ def _pool_builder(configuration: Configuration) -> ClientBuilder:
     if configuration.cert_file is not None and configuration.key_file is not None:
         certificate, key = Path(configuration.cert_file), Path(configuration.key_file)
         builder = builder.identity_pem(certificate.read_bytes() + b"\n" + key.read_bytes())
-    if configuration.proxy is not None:
-        builder = builder.proxy(ProxyBuilder.all(configuration.proxy))
-    return builder
-
-
-def _proxy_in_use(configuration: Configuration) -> str | None:
-    """Return the proxy that the pool goes through, for messages."""
-    if configuration.proxy is not None:
-        return configuration.proxy
-    from urllib.request import getproxies, proxy_bypass
-
-    server = urlsplit(configuration.host)
-    if proxy_bypass(server.hostname or ""):
-        return None
-    proxies = getproxies()
-    return proxies.get(server.scheme) or proxies.get("all")
+    proxy = proxy_for(configuration)
+    return builder.no_proxy() if proxy is None else builder.proxy(ProxyBuilder.all(proxy))
 
 
 def _check_security(configuration: Configuration) -> None:
