@@ -1,0 +1,91 @@
+"""The commands and their options. What a command needs is imported when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+# Plain help texts: typer would otherwise load rich for each ``--help`` and each wrong option.
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def podium(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Python functions as durable tasks of the Conductor workflow engine."""
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    from podium import __version__
+
+    print(f"podium {__version__}")
+
+
+@app.command()
+def server(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8080,
+    db: Annotated[str, typer.Option(metavar="FILE", help="SQLite file to keep everything in.")] = ":memory:",
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Stop when standard input closes: for programs that start a server.")
+    ] = False,
+) -> None:
+    """Run the embedded Conductor server, for a laptop and for tests."""
+    from podium.cli.server import run_server
+
+    run_server(host, port, db, until_eof=until_eof)
+
+
+@app.command()
+def demo(
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="A Conductor server to use, instead of an embedded one.")
+    ] = None,
+    workflows: Annotated[int, typer.Option(min=1, help="Workflows to run.")] = 200,
+    isolation: Annotated[
+        Literal["process", "thread"], typer.Option(help="Where workers run: child processes, or this process.")
+    ] = "process",
+    processes: Annotated[int, typer.Option(min=1, help="Child processes per worker, or for the group.")] = 1,
+    group: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Let all workers share the processes of one group.")
+    ] = None,
+    start_method: Annotated[
+        Literal["forkserver", "spawn", "fork"], typer.Option(help="How child processes are started.")
+    ] = "forkserver",
+    patience: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Give up when no workflow ends for so long.")
+    ] = 60,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show podium's log.")] = False,
+) -> None:
+    """Run an order workflow many times, show the numbers, and check that nothing was lost."""
+    from podium.demo.run import Settings, run_demo
+
+    settings = Settings(
+        server=server,
+        workflows=workflows,
+        isolation=isolation,
+        processes=processes,
+        group=group,
+        start_method=start_method,
+        patience=patience,
+        verbose=verbose,
+    )
+    raise typer.Exit(run_demo(settings))
