@@ -38,7 +38,12 @@ def array_plan(item: Plan, make: Callable[[list[Any]], Any], fit: Fit) -> Plan:
             raise within(f"[{index}]", error) from error.__cause__
         return items if make is list else build(make, items)
 
-    return Plan("array", convert, {list: fit}, native=item.native and make in (list, tuple, set, frozenset))
+    native = item.native and make in (list, tuple, set, frozenset)
+    return Plan(_of("array", item), convert, {list: fit}, native=native, keys=item.keys)
+
+
+def _of(container: str, item: Plan) -> str:
+    return container if item is ANYTHING else f"{container} of {item.name}"
 
 
 def tuple_plan(items: Sequence[Plan]) -> Plan:
@@ -59,7 +64,8 @@ def tuple_plan(items: Sequence[Plan]) -> Plan:
             raise within(f"[{index}]", error) from error.__cause__
         return tuple(result)
 
-    return Plan("tuple", convert, {list: Fit.EXACT}, native=all(item.native for item in items))
+    keys = frozenset().union(*(item.keys for item in items))
+    return Plan("tuple", convert, {list: Fit.EXACT}, native=all(item.native for item in items), keys=keys)
 
 
 def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any]) -> Plan:
@@ -83,7 +89,8 @@ def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any]) -
             raise ConversionError("", "two keys of the object stand for the same key")
         return result if make is dict else build(make, result)
 
-    return Plan("object", convert, {dict: Fit.NEAR}, native=text_keys and item.native and make is dict)
+    native = text_keys and item.native and make is dict
+    return Plan(_of("object", item), convert, {dict: Fit.NEAR}, native=native, keys=item.keys)
 
 
 def _key_reader(key: Plan) -> Convert:
@@ -190,7 +197,7 @@ def union_plan(members: Sequence[Plan], closed_members: Sequence[Plan]) -> Plan:
         if len(candidates) == 1:
             by_kind[kind] = candidates[0].convert
         elif candidates and kind in _CONTAINERS:
-            by_kind[kind] = _best(name, kind, [closed_members[i] for i in order], candidates)
+            by_kind[kind] = _best(name, [closed_members[i] for i in order], candidates)
         elif candidates:
             by_kind[kind] = _first(name, candidates)
 
@@ -226,14 +233,14 @@ def _first(name: str, candidates: Sequence[Plan]) -> Convert:
     return convert
 
 
-def _best(name: str, kind: type, closed: Sequence[Plan], candidates: Sequence[Plan]) -> Convert:
+def _best(name: str, closed: Sequence[Plan], candidates: Sequence[Plan]) -> Convert:
     """Return a converter that takes the best of ``candidates`` for an array or object."""
     passes = [closed] if list(closed) == list(candidates) else [closed, candidates]
 
     def convert(value: Any) -> Any:
         problems: dict[str, ConversionError] = {}
         for plans in passes:
-            for plan in sorted(plans, key=lambda plan: _closeness(plan, value)) if kind is dict else plans:
+            for plan in sorted(plans, key=lambda plan: _distance(plan, value)):
                 try:
                     return plan.convert(value)
                 except ConversionError as error:
@@ -244,8 +251,10 @@ def _best(name: str, kind: type, closed: Sequence[Plan], candidates: Sequence[Pl
     return convert
 
 
-def _closeness(plan: Plan, value: dict[str, Any]) -> tuple[int, int, int]:
-    return plan.fit[dict], -len(plan.keys & value.keys()), len(plan.keys)
+def _distance(plan: Plan, value: Any) -> tuple[int, int, int]:
+    """Order plans: the more specific type, then the more keys in common, then the fewer keys in all."""
+    shared = len(plan.keys & value.keys()) if type(value) is dict else 0
+    return plan.fit[type(value)], -shared, len(plan.keys)
 
 
 def accelerated(annotation: Any, plan: Plan) -> Plan:

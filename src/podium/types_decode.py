@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import collections
 import enum
+import sys
 import types
 import typing
 from collections import abc
 from collections.abc import Callable
-from typing import Annotated, Any, ForwardRef, Literal, NewType, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, NewType, TypeVar, Union, Unpack, get_args, get_origin
 
 import msgspec
 
@@ -32,7 +33,7 @@ from podium.types_encode import to_json
 from podium.types_path import shown, type_name
 from podium.types_pydantic import has_pydantic_marks, is_pydantic, pydantic_plan
 from podium.types_scalar import ANYTHING, LEAVES, Fit, Plan, choice_plan, enum_plan, text_plan
-from podium.types_shape import shape_of, substitute
+from podium.types_shape import resolve, shape_of, substitute
 
 #: Container -> what builds it from a list, and how well it fits an array.
 _ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], Fit]] = {
@@ -115,6 +116,8 @@ class Compiler:
             arguments = (Any, ...)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return array_plan(self.plan(arguments[0]), tuple, Fit.NEAR)
+        if any(getattr(argument, "__unpacked__", False) or get_origin(argument) is Unpack for argument in arguments):
+            raise DeclarationError(f"no JSON value can become {annotation!r}: give every item a type, or one to all")
         return tuple_plan([self.plan(argument) for argument in arguments])
 
     def _class(self, annotation: Any) -> Plan:
@@ -194,11 +197,24 @@ def _target(annotation: Any) -> Any:
     if isinstance(annotation, ForwardRef | str):
         target = getattr(annotation, "__forward_value__", None)
         if target is None:
-            raise DeclarationError(f"the name {annotation!r} is not defined where the type is used")
+            name = getattr(annotation, "__forward_arg__", annotation)
+            raise DeclarationError(
+                f"the name {name} cannot be resolved here; an alias that contains itself needs a `type` statement "
+                "or typing_extensions.TypeAliasType"
+            )
         return target
     if hasattr(alias, "__value__") and hasattr(alias, "__type_params__"):  # `type X = ...`
-        return substitute(alias.__value__, dict(zip(alias.__type_params__, arguments, strict=False)))
+        return substitute(_alias_value(alias), dict(zip(alias.__type_params__, arguments, strict=False)))
     return annotation
+
+
+def _alias_value(alias: Any) -> Any:
+    where, owner = f"type alias {alias.__name__}", sys.modules.get(alias.__module__)
+    try:
+        value = alias.__value__  # evaluated when it is first asked for
+    except NameError as error:
+        raise DeclarationError(f"{where}: {error}") from error
+    return resolve(value, getattr(owner, "__dict__", {}), {alias.__name__: alias}, where)
 
 
 def _is_hashable(annotation: Any) -> bool:

@@ -58,7 +58,7 @@ class Plan:
     fit: dict[type, int]
     #: Whether msgspec.convert(), where it succeeds, gives the same value.
     native: bool = False
-    #: JSON keys of an object-like class.
+    #: JSON keys of an object-like class, or of those inside a container.
     keys: frozenset[str] = frozenset()
 
 
