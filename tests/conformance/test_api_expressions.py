@@ -44,6 +44,9 @@ def test_whole_expression_keeps_the_type(stage: Stage, key: str) -> None:
         ("${workflow.input.pi}!", "1.5!"),
         ("m=${workflow.input.map}", "m={a={b=[1, 2]}}"),
         ("l=${workflow.input.list}", "l=[10, 20]"),
+        ("all=${workflow.input.rows[*]}", 'all=[{"k":1,"v":"x"},{"k":2,"v":"y"},{"k":3,"v":"z"}]'),
+        ("some=${workflow.input.rows[?(@.k>1)].v}", 'some=["y","z"]'),
+        ("first=${workflow.input.list[0:1]}", "first=[10]"),
         ("${workflow.input.n}-${workflow.input.text}-${workflow.input.n}", "7-hi-7"),
     ],
 )
@@ -62,6 +65,17 @@ def test_embedded_expression_becomes_text(stage: Stage, text: str, expected: str
         ("rows[?(@.k>1)].v", ["y", "z"]),
         ("rows[?(@.v=='y')].k", [2]),
         ("rows[1].v", "y"),
+        ("rows[?(@.k!=2)].k", [1, 3]),
+        ("rows[?(@.k>=2 && @.v=='z')].k", [3]),
+        ("rows[?(@.k==1 || @.v=='z')].k", [1, 3]),
+        ("rows[?(@.k in [1,3])].v", ["x", "z"]),
+        ("rows[?(@.v=~/Y/i)].k", [2]),
+        ("rows[0]['k','v']", {"k": 1, "v": "x"}),
+        ("rows..k", [1, 2, 3]),
+        ("list[-1]", 20),
+        ("list[-1:]", [20]),
+        ("list.first()", 10),
+        ("map.keys()", ["a"]),
         ("list.length()", 2),
         ("missing", None),
         ("missing.deeper", None),
@@ -83,8 +97,14 @@ def test_nested_expression(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("$${workflow.input.n}", "${workflow.input.n}"), ("$x {y} $", "$x {y} $"), ("{n}", "{n}")],
-    ids=["escaped", "dollar", "braces"],
+    [
+        ("$${workflow.input.n}", "${workflow.input.n}"),
+        ("$${${workflow.input.n}}", "${7}"),
+        ("$x {y} $", "$x {y} $"),
+        ("{n}", "{n}"),
+        ("${workflow.input.n", "${workflow.input.n"),
+    ],
+    ids=["escaped", "expression-in-escaped", "dollar", "braces", "unclosed"],
 )
 def test_text_that_is_no_expression(stage: Stage, text: str, expected: str) -> None:
     assert resolved(stage, {"x": text}) == {"x": expected}

@@ -54,6 +54,10 @@ def test_log_line_of_an_unknown_task_is_accepted(stage: Stage) -> None:
     assert [line["log"] for line in stage.get(f"/tasks/{task_id}/log").json] == ["hello"]
 
 
+def test_log_line_without_text_is_500(stage: Stage) -> None:
+    assert stage.post(f"/tasks/{unique('id')}/log").status == 500
+
+
 def test_extend_lease_only_moves_the_update_time(stage: Stage) -> None:
     name, _ = stage.run_simple()
     task = stage.take(name, workerid="w1")

@@ -57,6 +57,14 @@ def test_output_that_is_no_object_is_500(stage: Stage) -> None:
     assert answer.message.startswith("JSON parse error")
 
 
+def test_scalars_are_converted_to_the_type_of_their_field(stage: Stage) -> None:
+    name, _ = stage.run_simple()
+    task = stage.take(name)
+    stage.update(task, "IN_PROGRESS", callbackAfterSeconds=30.9, workerId=7, reasonForIncompletion=8)
+    stored = stage.task(task["taskId"])
+    assert (stored["callbackAfterSeconds"], stored["workerId"], stored["reasonForIncompletion"]) == (30, "7", "8")
+
+
 def test_unknown_workflow_is_404(stage: Stage) -> None:
     workflow_id = unique("id")
     answer = stage.post("/tasks", {"taskId": unique("id"), "workflowInstanceId": workflow_id, "status": "COMPLETED"})

@@ -114,6 +114,17 @@ def test_broken_tasks_are_400(stage: Stage, tasks: list[dict[str, Any]]) -> None
     assert stage.get(f"/metadata/workflow/{body['name']}").status == 404
 
 
+def test_put_of_an_empty_list_is_400(stage: Stage) -> None:
+    assert stage.put("/metadata/workflow", []).status == 400
+
+
+def test_old_schema_version_is_400(stage: Stage) -> None:
+    answer = stage.post("/metadata/workflow", definition(schemaVersion=1))
+    assert answer.status == 400
+    (error,) = answer.json["validationErrors"]
+    assert error["path"] == "registerWorkflowDef.arg0.schemaVersion"
+
+
 def test_missing_name_is_400(stage: Stage) -> None:
     assert stage.post("/metadata/workflow", {"tasks": [simple("some_task")]}).status == 400
 
