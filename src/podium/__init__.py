@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from podium.client import AsyncClient, Client
+    from podium.client import AsyncClient
     from podium.config import AuthenticationSettings, Configuration
     from podium.context import TaskContext, TaskInProgress, get_task_context
     from podium.errors import (
@@ -54,12 +54,13 @@ if TYPE_CHECKING:
         WorkflowTask,
     )
     from podium.registry import Worker, WorkerTask, get_registered_workers, worker_task
+    from podium.sync import Client
     from podium.workflow import SimpleTask
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "client": ("AsyncClient", "Client"),
+    "client": ("AsyncClient",),
     "config": ("AuthenticationSettings", "Configuration"),
     "context": ("TaskContext", "TaskInProgress", "get_task_context"),
     "errors": (
@@ -77,6 +78,7 @@ _HOMES = {
         "WorkflowDef", "WorkflowTask",
     ),
     "registry": ("Worker", "WorkerTask", "get_registered_workers", "worker_task"),
+    "sync": ("Client",),
     "workflow": ("SimpleTask",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -80,6 +80,12 @@ class _Parts:
         for runner, _ in self.runners:
             runner.wake()
 
+    def set_paused(self, name: str, paused: bool) -> bool:
+        found = [runner for runner, _ in self.runners if runner.worker.task_definition_name == name]
+        for runner in found:
+            runner.set_paused(paused)
+        return bool(found)
+
     def works(self) -> set[asyncio.Task[None]]:
         return {work for runner, _ in self.runners for work in runner.works}
 
@@ -107,9 +113,9 @@ class Engine:
         self._thread.start()
         try:
             self._started.result()
-        except StartError:
+        except StartError as error:
             self.wait()
-            raise
+            raise error.with_traceback(None) from None  # what happened is in the message, not in the engine's stack
 
     def request_stop(self, grace: float) -> None:
         """Ask for the end, ``grace`` seconds from now at the latest. May be called again to shorten the time."""

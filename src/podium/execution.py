@@ -159,7 +159,7 @@ class Attempt:
         surplus = [line.log for line in result.logs[LOGS_PER_UPDATE:]]
         result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
         output = _encode(result.output_data)
-        result.output_data = msgspec.Raw(output)  # type: ignore[assignment] - encoded once, measured, then embedded
+        result.output_data = msgspec.Raw(output)  # type: ignore[assignment]  # measured, then embedded
         return Outcome(
             key=self.key,
             status=result.status,

@@ -187,14 +187,7 @@ class TaskHandler:
         """
         if self._engine is None:
             raise StartError("set_paused() without start_processes(): no worker is running")
-        known = self._engine.call(
-            lambda parts: [
-                runner.set_paused(paused)
-                for runner, _ in parts.runners
-                if runner.worker.task_definition_name == name
-            ]
-        )  # fmt: skip
-        if not known:
+        if not self._engine.call(lambda parts: parts.set_paused(name, paused)):
             names = ", ".join(sorted(worker.task_definition_name for worker in self.workers))
             raise DeclarationError(f"set_paused: no worker for {name!r}; there are: {names}")
 

@@ -49,6 +49,10 @@ class Child:
         if not self.exited.done():
             self.exited.set_result(code)
 
+    async def wait(self) -> int | None:
+        """Wait for the end and return the exit code. A waiter that is cancelled takes nobody else along."""
+        return await asyncio.shield(self.exited)
+
     def kill(self) -> None:
         """Kill the process if it still runs."""
         if not self.exited.done():

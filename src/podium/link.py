@@ -54,7 +54,6 @@ class ChildLink(asyncio.Protocol):
         self._child.socket.setblocking(False)
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_unix_connection(lambda: self, sock=self._child.socket)
-        self._transport.set_write_buffer_limits(high=2**62)  # what waits here is bounded by the slots
         self._transport.write(encode(self._boot))
         started: list[asyncio.Future[Any]] = [self._ready, self._child.exited]
         await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
@@ -80,7 +79,7 @@ class ChildLink(asyncio.Protocol):
 
     async def death(self) -> tuple[int | None, int]:
         """Wait for the child's end and fail what it held; return its exit code and the number of those tasks."""
-        exit_code = await self._child.exited
+        exit_code = await self._child.wait()
         # The exit is known before the socket is read to its end: outcomes in it count.
         await asyncio.wait([self._eof], timeout=_LAST_WORDS)
         self._close()
@@ -93,11 +92,11 @@ class ChildLink(asyncio.Protocol):
 
     async def stop(self) -> int | None:
         """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code."""
-        if self._transport is not None and not self._in_hand:
+        if self._transport is not None and self.alive and not self._in_hand:
             self._transport.write(encode(Exit()))
             await asyncio.wait([self._child.exited], timeout=_LAST_WORDS)
         self._child.kill()
-        exit_code = await self._child.exited
+        exit_code = await self._child.wait()
         self._close()
         for entry in self._in_hand.values():
             if not entry.future.done():

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from podium.errors import DeclarationError, StartError
 from podium.execution import Runnable
@@ -118,7 +118,8 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
             os._exit(0)
         frames = reader.feed(data)
     boot = frames.pop(0)
-    assert isinstance(boot, Boot)
+    if not isinstance(boot, Boot):  # the parent gave up before it began
+        os._exit(0)
     try:
         if functions is None:
             import_user_modules(boot.preparation, boot.imports)
@@ -149,10 +150,7 @@ class _Member(asyncio.Protocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        # Outcomes are bounded by the tasks in hand, so the buffer needs no limit of its own.
-        transport.set_write_buffer_limits(high=2**62)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit it
 
     def data_received(self, data: bytes) -> None:
         for frame in self._reader.feed(data):

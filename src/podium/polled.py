@@ -79,7 +79,7 @@ def give_back_body(task: PolledTask, worker_id: str) -> bytes:
         workflow_instance_id=task.workflow_id,
         status=TaskResultStatus.IN_PROGRESS,
         worker_id=worker_id,
-        output_data=task.head.output_data,  # type: ignore[arg-type] - raw JSON is embedded as it is
+        output_data=task.head.output_data,  # type: ignore[arg-type]  # raw JSON is embedded as it is
     )
     return _encode(result)
 

@@ -267,24 +267,28 @@ class Runner:
         return final and self._backlog and not self._waiting and not self.paused and not self._stopping
 
     async def _execute(self, task: PolledTask) -> Outcome:
-        ids = {"task_id": task.task_id, "worker_id": self.worker_id, "workflow_instance_id": task.workflow_id}
-        events = self._events
-        if events.has_listeners(TaskExecutionStarted):
-            events.publish(TaskExecutionStarted(task_type=self._task_type, **ids))
+        self._publish(TaskExecutionStarted, task)
         outcome = await self._crew.run(self._place, task)
         duration = outcome.duration * 1000
         if outcome.status in {TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS}:
-            if events.has_listeners(TaskExecutionCompleted):
-                events.publish(
-                    TaskExecutionCompleted(
-                        task_type=self._task_type, duration_ms=duration, output_size_bytes=outcome.output_size, **ids
-                    )
-                )
-        elif events.has_listeners(TaskExecutionFailure):
+            size = outcome.output_size
+            self._publish(TaskExecutionCompleted, task, duration_ms=duration, output_size_bytes=size)
+        else:
             cause = outcome.cause or Cause(outcome.status, "the function returned this state")
             error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
-            events.publish(TaskExecutionFailure(task_type=self._task_type, duration_ms=duration, cause=error, **ids))
+            self._publish(TaskExecutionFailure, task, duration_ms=duration, cause=error)
         return outcome
+
+    def _publish(self, kind: type[Any], task: PolledTask, **fields: Any) -> None:
+        if self._events.has_listeners(kind):
+            event = kind(
+                task_type=self._task_type,
+                task_id=task.task_id,
+                worker_id=self.worker_id,
+                workflow_instance_id=task.workflow_id,
+                **fields,
+            )
+            self._events.publish(event)
 
     async def _report_unreadable(self, task: PolledTask, outcome: Outcome) -> None:
         await self._delivery.report(self._task_type, self.worker_id, task, outcome, want_next=False)
