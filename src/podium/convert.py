@@ -21,6 +21,9 @@ Decimal                                         text, exactly; read from a numbe
 bytes, bytearray                                base64 text
 unions                                          the member that fits best
 ==============================================  =========================================================
+
+Refused on the way out, with the path: NaN and infinities, integers beyond 64 bits, halves of surrogate pairs, what
+contains itself or is nested more than 500 levels deep, and every type that has no row above.
 """
 
 from __future__ import annotations

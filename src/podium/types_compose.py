@@ -30,12 +30,12 @@ def array_plan(item: Plan, make: Callable[[list[Any]], Any], fit: Fit) -> Plan:
     def convert(value: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise mismatch("array", value)
-        items, index = [], 0
+        items: list[Any] = []
         try:
-            for index, element in enumerate(value):  # noqa: B007 - the handler tells where it happened
-                items.append(read(element))
+            for element in value:
+                items.append(read(element))  # noqa: PERF401 - its length tells where an error happened
         except ConversionError as error:
-            raise within(f"[{index}]", error) from error.__cause__
+            raise within(f"[{len(items)}]", error) from error.__cause__
         return items if make is list else build(make, items)
 
     native = item.native and make in (list, tuple, set, frozenset)
@@ -56,12 +56,12 @@ def tuple_plan(items: Sequence[Plan]) -> Plan:
             raise mismatch(expected, value)
         if len(value) != len(readers):
             raise ConversionError("", f"expected {expected}, got {len(value)}")
-        result, index = [], 0
+        result: list[Any] = []
         try:
-            for index, (read, element) in enumerate(zip(readers, value, strict=True)):  # noqa: B007 - as above
+            for read, element in zip(readers, value, strict=True):
                 result.append(read(element))
         except ConversionError as error:
-            raise within(f"[{index}]", error) from error.__cause__
+            raise within(f"[{len(result)}]", error) from error.__cause__
         return tuple(result)
 
     keys = frozenset().union(*(item.keys for item in items))

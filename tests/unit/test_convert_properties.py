@@ -10,7 +10,8 @@ import enum
 import json
 import pathlib
 import uuid
-from typing import Any, Literal, NamedTuple, TypedDict
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 from unittest import mock
 
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 
 from podium.convert import converter_for, to_json, to_output
 from podium.errors import ConversionError
-from podium.types_scalar import Plan
+
+if TYPE_CHECKING:
+    from podium.types_scalar import Plan
 
 Typed = tuple[Any, st.SearchStrategy[Any]]
 Values = st.SearchStrategy[Any]
@@ -37,7 +40,7 @@ class Level(enum.IntEnum):
 class Mixed(enum.Enum):
     A = 1
     B = "b"
-    C = None
+    C = 2.5
 
 
 class Point(NamedTuple):
@@ -109,18 +112,18 @@ def containers(inner: st.SearchStrategy[Typed]) -> st.SearchStrategy[Typed]:
         kind, values = typed
         some = st.lists(values, max_size=3)
         return [
-            (list[kind], some),
-            (tuple[kind, ...], some.map(tuple)),
-            (collections.deque[kind], some.map(collections.deque)),
-            (dict[str, kind], st.dictionaries(TEXT, values, max_size=3)),
-            (dict[int, kind], st.dictionaries(INTS, values, max_size=3)),
-            (dict[dt.date, kind], st.dictionaries(st.dates(), values, max_size=3)),
+            (GenericAlias(list, kind), some),
+            (GenericAlias(tuple, (kind, ...)), some.map(tuple)),
+            (GenericAlias(collections.deque, kind), some.map(collections.deque)),
+            (GenericAlias(dict, (str, kind)), st.dictionaries(TEXT, values, max_size=3)),
+            (GenericAlias(dict, (int, kind)), st.dictionaries(INTS, values, max_size=3)),
+            (GenericAlias(dict, (dt.date, kind)), st.dictionaries(st.dates(), values, max_size=3)),
             (kind | None if kind is not None else None, values | st.none()),
             (made(kind), st.builds(made(kind), values)),
         ]
 
     def pairs(first: Typed, second: Typed) -> Typed:
-        return tuple[first[0], second[0]], st.tuples(first[1], second[1])
+        return GenericAlias(tuple, (first[0], second[0])), st.tuples(first[1], second[1])
 
     return st.one_of(inner.flatmap(lambda typed: st.sampled_from(lists(typed))), st.builds(pairs, inner, inner))
 
@@ -136,7 +139,10 @@ def made(kind: Any) -> Any:
 SETS: list[Typed] = [
     container
     for kind, values in SCALARS
-    for container in ((set[kind], st.sets(values, max_size=3)), (frozenset[kind], st.frozensets(values, max_size=3)))
+    for container in (
+        (GenericAlias(set, kind), st.sets(values, max_size=3)),
+        (GenericAlias(frozenset, kind), st.frozensets(values, max_size=3)),
+    )
 ]
 TYPES = st.recursive(st.sampled_from([*SCALARS, *OBJECTS, *SETS]), containers, max_leaves=3)
 CASES = TYPES.flatmap(lambda typed: st.tuples(st.just(typed[0]), typed[1]))
