@@ -89,14 +89,30 @@ def test_search_v2_has_whole_workflows(stage: Stage) -> None:
     assert (found["workflowId"], found["input"]) == (workflow_id, {"n": 1})
 
 
+def test_search_sorts(stage: Stage) -> None:
+    workflow = stage.define_workflow(simple("some_task"))
+    started = []
+    for _ in range(3):
+        started.append(stage.start(workflow))
+        stage.until_after(stage.workflow(started[-1])["startTime"], 0.002)
+    for direction, expected in (("ASC", started), ("DESC", started[::-1])):
+        answer = stage.get("/workflow/search", query=f"workflowType={workflow}", sort=f"startTime:{direction}")
+        assert [row["workflowId"] for row in answer.json["results"]] == expected
+
+
 def test_task_search(stage: Stage) -> None:
-    name, workflow_id = stage.run_simple()
+    stage.run_simple()
+    name = stage.define_task()
+    workflow = stage.define_workflow(simple(name))
+    workflow_id = stage.start(workflow)
     task = stage.take(name)
-    found = stage.get("/tasks/search", query=f"taskType={name}").json
-    assert found["totalHits"] == 1
-    (row,) = found["results"]
     expected = {"taskId": task["taskId"], "workflowId": workflow_id, "taskType": name, "status": "IN_PROGRESS"}
-    assert {key: row[key] for key in expected} == expected
+    for query in (f"taskType={name}", f"workflowType={workflow}", f"status=IN_PROGRESS AND taskDefName={name}"):
+        found = stage.get("/tasks/search", query=query).json
+        assert found["totalHits"] == 1
+        (row,) = found["results"]
+        assert {key: row[key] for key in expected} == expected
+    assert stage.get("/tasks/search", query=f"taskType={name} AND status=COMPLETED").json["totalHits"] == 0
 
 
 def test_requeue_hands_every_open_task_out_again(stage: Stage) -> None:

@@ -59,14 +59,13 @@ def answers(stage: Stage) -> dict[str, dict[str, Any]]:
     stage.complete(task)
     stage.fail(stage.take(name, workerid="w", domain="d"))
     expect(stage.post(f"/tasks/{task['taskId']}/log", b"line"))
-    query = f"workflowType={workflow}"
-    summaries = stage.get("/tasks/search", query=query).json["results"]
+    summaries = stage.get("/tasks/search", query=f"taskType={name}").json["results"]
     return {
         "task definition": stage.get(f"/metadata/taskdefs/{name}").json,
         "workflow definition": stage.get(f"/metadata/workflow/{workflow}").json,
         "workflow": started,
         "task": task,
-        "workflow summary": stage.get("/workflow/search", query=query).json["results"][0],
+        "workflow summary": stage.get("/workflow/search", query=f"workflowType={workflow}").json["results"][0],
         "task summary": next(row for row in summaries if row["taskId"] == task["taskId"]),
         "status": stage.get(f"/workflow/{workflow_id}/status", includeOutput="true", includeVariables="true").json,
         "poll data": stage.get("/tasks/queue/polldata", taskType=name).json[0],
