@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 _EARLY_PAUSE: Final = Backoff(first=1, cap=60)
 #: Pauses between attempts to get a token without which nothing works. Short, because callers have pauses of their own.
 _URGENT_PAUSE: Final = Backoff(first=0.5, cap=2)
+#: A token that replaced a refused one and is refused within so many seconds too is not replaced: another one would
+#: not help, and each refused request would cost a login.
+_FUTILE: Final = 2.0
 
 _shared: WeakValueDictionary[tuple[str, AuthenticationSettings, float], Tokens] = WeakValueDictionary()
 _shared_lock = threading.Lock()
@@ -35,6 +38,7 @@ _shared_lock = threading.Lock()
 class _Held(NamedTuple):
     value: str | None  # None: the server is open, requests carry no token
     born: float
+    is_replacement: bool
 
 
 class Tokens:
@@ -73,22 +77,27 @@ class Tokens:
         """Return the token to send, fetched or renewed if it must be; None if the server is open."""
         held = self._held
         if held is None:
-            return (await self._newer_than(None, login, _URGENT_PAUSE)).value
+            return (await self._newer_than(None, login, _URGENT_PAUSE, refused=False)).value
         if time.monotonic() - held.born < self._max_age or self._attempt is not None:
             return held.value
         try:
-            return (await self._newer_than(held, login, _EARLY_PAUSE)).value
+            return (await self._newer_than(held, login, _EARLY_PAUSE, refused=False)).value
         except PodiumError:
             return held.value  # still good until the server says otherwise; the failure was logged
 
     async def replacement(self, refused: str | None, login: Login) -> str | None:
-        """Return a token newer than the one that the server refused; fetch it unless somebody else already has."""
-        held = self._held
-        if held is not None and held.value != refused:
-            return held.value
-        return (await self._newer_than(held, login, _URGENT_PAUSE)).value
+        """Return a token newer than the one that the server refused; fetch it unless somebody else already has.
 
-    async def _newer_than(self, known: _Held | None, login: Login, pause: Backoff) -> _Held:
+        Returns the refused one if that has just replaced another.
+        """
+        held = self._held
+        if held is not None:
+            hopeless = held.is_replacement and time.monotonic() - held.born < _FUTILE
+            if held.value != refused or hopeless:
+                return held.value
+        return (await self._newer_than(held, login, _URGENT_PAUSE, refused=True)).value
+
+    async def _newer_than(self, known: _Held | None, login: Login, pause: Backoff, *, refused: bool) -> _Held:
         while True:
             with self._lock:
                 if self._held is not None and self._held is not known:
@@ -99,15 +108,15 @@ class Tokens:
                 if attempt is None:
                     mine = self._attempt = Future()
             if attempt is None:
-                await self._fetch(mine, login)
+                await self._fetch(mine, login, is_replacement=refused)
             else:
                 # Shielded: a waiter that is cancelled must not end the attempt of everyone else.
                 await asyncio.shield(asyncio.wrap_future(attempt))
 
-    async def _fetch(self, attempt: Future[None], login: Login) -> None:
+    async def _fetch(self, attempt: Future[None], login: Login, *, is_replacement: bool) -> None:
         begun = time.monotonic()
         try:
-            self._keep(_Held(await login(), begun))
+            self._keep(_Held(await login(), begun, is_replacement))
         except PodiumError as error:
             self._note(error)
         finally:

@@ -124,8 +124,10 @@ class Transport:
         token = await tokens.current(self._login)
         response = await self._exchange(call, token)
         if refuses_token(response):
-            token = await tokens.replacement(token, self._login)
-            response = await self._exchange(call, token)
+            newer = await tokens.replacement(token, self._login)
+            if newer != token:
+                token = newer
+                response = await self._exchange(call, token)
         return _accepted(call, response, token)
 
     async def aclose(self) -> None:
