@@ -48,8 +48,10 @@ class Binder:
     _keyword: tuple[_Argument, ...]
     #: Reads what is left for ``**kwargs``; None if the function has none.
     _rest: Callable[[dict[str, Any]], dict[str, Any]] | None
-    _names: frozenset[str]
-    _strict: bool
+    #: Keys that **kwargs must not receive: other parameters, also those that input does not fill.
+    _taken: frozenset[str]
+    #: The only keys allowed; None if any is.
+    _known: frozenset[str] | None
 
     @classmethod
     def compile(cls, function: Callable[..., Any], *, strict: bool = False) -> Binder:
@@ -69,9 +71,9 @@ class Binder:
         positional = tuple([_value(argument, task, data) for argument in self._positional])
         keywords = {argument.name: _value(argument, task, data) for argument in self._keyword}
         if self._rest is not None:
-            keywords |= self._rest({key: data[key] for key in data if key not in self._names})
-        elif self._strict and not self._names.issuperset(data):
-            raise unknown("the function", data, self._names)
+            keywords |= self._rest({key: data[key] for key in data if key not in self._taken})
+        elif self._known is not None and not self._known.issuperset(data):
+            raise unknown("the function", data, self._known)
         return positional, keywords
 
 
@@ -96,12 +98,12 @@ class _Signature:
         self._strict = strict
         self._compiler = Compiler(closed=strict)
         self._inner = _inner(function)
-        fixed = function.keywords if isinstance(function, functools.partial) else {}
+        self._fixed = function.keywords if isinstance(function, functools.partial) else {}
         try:
             parameters = inspect.signature(function).parameters
         except (TypeError, ValueError) as error:
             raise DeclarationError(f"{self._label}: its signature cannot be read: {error}") from error
-        self._parameters = [parameter for parameter in parameters.values() if parameter.name not in fixed]
+        self._parameters = [parameter for parameter in parameters.values() if parameter.name not in self._fixed]
 
     def binder(self) -> Binder:
         """Return the Binder."""
@@ -122,8 +124,14 @@ class _Signature:
                 positional.append(self._argument(parameter))
         arguments = positional + keyword
         reads_all = any(argument.convert is None for argument in arguments)
-        names = frozenset(argument.name for argument in arguments if argument.convert is not None)
-        return Binder(tuple(positional), tuple(keyword), rest, names, self._strict and not reads_all)
+        known = frozenset(argument.name for argument in arguments)
+        return Binder(
+            tuple(positional),
+            tuple(keyword),
+            rest,
+            known.union(self._fixed, _named_parameters(self._inner)),
+            known if self._strict and not reads_all else None,
+        )
 
     def _argument(self, parameter: inspect.Parameter) -> _Argument:
         annotation = self._annotation(parameter)
@@ -179,8 +187,19 @@ def _inner(function: Any) -> Any:
         elif isinstance(function, type) or inspect.isbuiltin(function):
             return inspect.getattr_static(function, "__init__")
         else:
-            function = inspect.getattr_static(type(function), "__call__")
+            call = inspect.getattr_static(type(function), "__call__")
+            if not isinstance(call, types.FunctionType):
+                return call
+            function = call
     return function
+
+
+def _named_parameters(function: Any) -> set[str]:
+    """Return the names that a function's own parameters occupy, ``self`` and what partial has fixed among them."""
+    if not isinstance(function, types.FunctionType):
+        return set()
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
 
 
 def _label(function: Any) -> str:

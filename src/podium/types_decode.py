@@ -88,7 +88,8 @@ class Compiler:
             return self._annotated(annotation)
         target = _target(annotation)
         if target is not annotation:
-            return self._recursive(annotation, ANYTHING, lambda: self.plan(target))
+            rough = Plan(getattr(annotation, "__name__", str(annotation)), ANYTHING.convert, ANYTHING.fit)
+            return self._recursive(annotation, rough, lambda: self.plan(target))
         return self._container(annotation) or self._class(annotation)
 
     def _container(self, annotation: Any) -> Plan | None:

@@ -109,7 +109,7 @@ def class_hints(annotation: Any) -> dict[str, Any]:
     hints = _own_hints(cls)
     if not issubclass(cls, Generic):
         return hints
-    given = dict(zip(getattr(cls, "__parameters__", ()), get_args(annotation), strict=False))
+    given = _given(annotation, cls)
     result: dict[str, Any] = {}
     for base in reversed(_bases(cls)):
         origin = get_origin(base) or base
@@ -125,6 +125,11 @@ def substitute(annotation: Any, given: dict[Any, Any]) -> Any:
         return given.get(annotation, annotation)
     parameters = () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
     return annotation[tuple(given.get(parameter, parameter) for parameter in parameters)] if parameters else annotation
+
+
+def _given(annotation: Any, cls: Any) -> dict[Any, Any]:
+    """Return what a generic alias gives to the type variables of its class."""
+    return dict(zip(getattr(cls, "__parameters__", ()), get_args(annotation), strict=False))
 
 
 def _bases(cls: type) -> Any:
@@ -238,8 +243,10 @@ def _is_generated(cls: Any) -> bool:
     )
 
 
-def _plain(_annotation: Any, cls: Any) -> Shape:
-    return Shape(cls, _fields(cls, _parameters(cls) or (), {}))
+def _plain(annotation: Any, cls: Any) -> Shape:
+    given = _given(annotation, cls)
+    fields = _fields(cls, _parameters(cls) or (), {})
+    return Shape(cls, tuple(dataclasses.replace(field, type=substitute(field.type, given)) for field in fields))
 
 
 def _init_of(cls: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 import msgspec
@@ -125,6 +126,20 @@ def test_var_keywords_receive_what_is_left_converted() -> None:
     assert refusal(work, {"a": 1, "x": {"sku": 5}}) == "x.sku: expected str, got int"
 
 
+def test_var_keywords_never_collide_with_other_parameters() -> None:
+    class Holder:
+        def method(self, whole: Task, **rest: Any) -> dict[str, Any]:
+            return rest
+
+    def work(a: int, client: str, **rest: Any) -> dict[str, Any]:
+        return {"a": a, "client": client, **rest}
+
+    data = {"self": 1, "whole": 2, "rest": 3, "a": 4, "client": "from outside"}
+    assert call(Holder().method, data) == {"rest": 3, "a": 4, "client": "from outside"}
+    fixed = functools.partial(work, 40, client="inside")
+    assert call(fixed, data) == {"self": 1, "whole": 2, "rest": 3, "a": 40, "client": "inside"}
+
+
 def test_var_keywords_may_be_a_typed_dict() -> None:
     def work(a: int, **options: Unpack[Options]) -> None: ...
 
@@ -208,8 +223,9 @@ def test_a_partial_that_leaves_only_the_task() -> None:
 
 
 def test_a_builtin_without_signature_is_refused() -> None:
-    with pytest.raises(DeclarationError, match="signature cannot be read"):
-        Binder.compile(min)
+    for function in (min, operator.itemgetter(1)):
+        with pytest.raises(DeclarationError, match="signature cannot be read"):
+            Binder.compile(function)
 
 
 # --- what does not fit

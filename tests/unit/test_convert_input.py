@@ -203,6 +203,11 @@ class Code(str):
         return super().__new__(cls, value)
 
 
+class Holder(Generic[T]):
+    def __init__(self, content: list[T]) -> None:
+        self.content = content
+
+
 Json = TypeAliasType("Json", "dict[str, Json] | list[Json] | str | int | float | bool | None")
 
 
@@ -379,6 +384,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (list[Positive], [{"value": -1}], "[0]: refused by Positive: must be positive"),
     (Node, {"value": 1, "next": {"value": 2, "children": [{}]}}, "next.children[0].value: required"),
     (Box[int], {"content": "x"}, "content: expected int, got str"),
+    (Holder[int], {"content": ["x"]}, "content[0]: expected int, got str"),
+    (Json, ({"a": [{1}]}), "a[0]: expected object of Json | array of Json | str | int | float | bool | null, got set"),
     (Movie, {"year": 1}, "title: required"),
     (Point, [1, 2, 3], "expected at most 2 items, got 3"),
     (Point, ["x"], "x: expected int, got str"),

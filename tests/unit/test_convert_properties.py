@@ -11,7 +11,7 @@ import json
 import pathlib
 import uuid
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Union
 from unittest import mock
 
 from hypothesis import HealthCheck, given, settings
@@ -220,3 +220,9 @@ def test_json_goes_out_as_it_is_or_is_refused(value: Any) -> None:
         return  # an integer beyond 64 bits, or half a surrogate pair
     assert result == value
     assert to_output({"value": value}) == {"value": value}
+
+
+@given(st.lists(TYPES, min_size=2, max_size=4), JSON)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_union_reads_or_refuses_any_json(members: list[Typed], value: Any) -> None:
+    outcome(Union[tuple(kind for kind, _ in members)], value)  # noqa: UP007 - members are data here
