@@ -42,6 +42,10 @@ KNOWN_DIFFERENCES: dict[str, Difference] = {
         real="An optional task that fails as the last one of its workflow keeps its status FAILED.",
         embedded="It becomes COMPLETED_WITH_ERRORS, as it does elsewhere in a workflow.",
     ),
+    "restart-keeps-failed-names": Difference(
+        real="A restarted workflow still lists in failedReferenceTaskNames what failed before the restart.",
+        embedded="A restart begins with empty lists.",
+    ),
     "negative-count": Difference(
         real="A batch poll with a negative count hands out every waiting task (with the SQLite store).",
         embedded="A count of zero or less hands out nothing.",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from conformance.known_differences import differs
 from conformance.stage import Stage, expect, simple, unique
 
 
@@ -41,10 +42,11 @@ def test_extend_lease_after_terminate_is_200(stage: Stage) -> None:
     assert stage.report(task, None, extendLease=True).status == 200
 
 
-def test_terminate_again_is_200(stage: Stage) -> None:
+def test_terminate_again_is_200_and_keeps_the_first_reason(stage: Stage) -> None:
     _, workflow_id = stage.run_simple()
-    for _ in range(2):
-        assert stage.delete(f"/workflow/{workflow_id}").status == 200
+    for reason in ("first", "second"):
+        assert stage.delete(f"/workflow/{workflow_id}", reason=reason).status == 200
+    assert stage.workflow(workflow_id)["reasonForIncompletion"] == "first"
 
 
 def test_terminate_of_a_completed_workflow_is_409(stage: Stage) -> None:
@@ -121,6 +123,20 @@ def test_retry_of_a_terminated_workflow_replaces_the_canceled_task(stage: Stage)
     assert stage.workflow(workflow_id)["output"] == {"x": 1}
 
 
+@pytest.mark.parametrize("status", ["FAILED", "FAILED_WITH_TERMINAL_ERROR", "CANCELED"])
+def test_retry_keeps_the_output_and_drops_the_reason(stage: Stage, status: str) -> None:
+    name, workflow_id = stage.run_simple()
+    stage.update(stage.take(name), status, reasonForIncompletion="why", outputData={"half": 1})
+    expect(stage.post(f"/workflow/{workflow_id}/retry"), 204)
+    workflow = stage.workflow(workflow_id)
+    assert (workflow["status"], workflow["output"]) == ("RUNNING", {"half": 1})
+    again = stage.take(name)
+    for carrier in (workflow, again):
+        assert "reasonForIncompletion" not in carrier
+    stage.complete(again)
+    assert stage.workflow(workflow_id)["output"] == {}
+
+
 def test_retry_of_a_running_workflow_is_404(stage: Stage) -> None:
     _, workflow_id = stage.run_simple()
     answer = stage.post(f"/workflow/{workflow_id}/retry")
@@ -148,6 +164,15 @@ def test_restart_begins_anew_under_the_same_id(stage: Stage) -> None:
     assert stage.report(old, "COMPLETED").status == 404
     stage.complete(stage.take(name))
     assert stage.workflow(workflow_id)["status"] == "COMPLETED"
+
+
+@differs("restart-keeps-failed-names")
+def test_restart_forgets_what_failed(stage: Stage) -> None:
+    name, workflow_id = stage.run_simple()
+    stage.fail(stage.take(name))
+    expect(stage.post(f"/workflow/{workflow_id}/restart"), 204)
+    workflow = stage.workflow(workflow_id)
+    assert (workflow["failedReferenceTaskNames"], workflow["failedTaskNames"]) == ([], [])
 
 
 def test_restart_of_a_running_workflow_is_409(stage: Stage) -> None:

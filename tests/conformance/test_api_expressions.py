@@ -206,6 +206,14 @@ def test_output_parameters_become_the_workflows_output(stage: Stage) -> None:
     assert stage.workflow(workflow_id)["output"] == {"x": {"y": 1}, "n": 3, "none": None, "fixed": [1]}
 
 
+@pytest.mark.parametrize(("end", "seen"), [("COMPLETED", "RUNNING"), ("FAILED", "FAILED"), ("CANCELED", "TERMINATED")])
+def test_status_that_the_output_parameters_see(stage: Stage, end: str, seen: str) -> None:
+    name = stage.define_task()
+    workflow_id = stage.run(simple(name), outputParameters={"status": "${workflow.status}"})
+    stage.update(stage.take(name), end)
+    assert stage.workflow(workflow_id)["output"] == {"status": seen}
+
+
 def test_output_of_the_last_task_is_the_workflows_output(stage: Stage) -> None:
     name = stage.define_task()
     workflow_id = stage.run(simple(name, "a"), simple(name, "b"))
