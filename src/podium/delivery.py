@@ -30,6 +30,8 @@ UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
 #: Log lines beyond this many are sent several to a request.
 _SINGLE_LOG_LINES: Final = 90
 _LINES_PER_REQUEST: Final = 500
+#: The server sorts lines by milliseconds: a surplus line must not get the same one as the last line before it.
+_LOG_TICK: Final = 0.002
 
 
 class Delivery:
@@ -176,6 +178,7 @@ class Delivery:
             return outcome.body
         starts = range(_SINGLE_LOG_LINES, len(lines), _LINES_PER_REQUEST)
         chunks = lines[:_SINGLE_LOG_LINES] + ["\n".join(lines[start : start + _LINES_PER_REQUEST]) for start in starts]
+        await asyncio.sleep(_LOG_TICK)
         for number, chunk in enumerate(chunks):
             try:
                 await self._client.append_task_log(task.task_id, chunk)

@@ -1,0 +1,362 @@
+"""Functions that tests run as workers: at the top level of a module, where child processes can find them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pydantic
+
+from podium import (
+    NonRetryableException,
+    Task,
+    TaskInProgress,
+    TaskResult,
+    TaskResultStatus,
+    get_task_context,
+)
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 7
+
+
+@dataclass
+class Item:
+    sku: str
+    quantity: int = 1
+
+
+@dataclass
+class Order:
+    order_id: str
+    items: list[Item]
+    placed: datetime | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+class Customer(pydantic.BaseModel):
+    name: str
+    age: int = 0
+
+
+# what functions return
+
+
+def returns_dict(a: int, b: str = "x") -> dict[str, Any]:
+    return {"a": a, "b": b}
+
+
+def returns_none() -> None:
+    return None
+
+
+def returns_scalar(a: int) -> int:
+    return a + 1
+
+
+def returns_list() -> list[int]:
+    return [1, 2]
+
+
+def returns_dataclass(order: Order) -> Order:
+    return order
+
+
+async def returns_dataclass_async(order: Order) -> Order:
+    return order
+
+
+def returns_model(customer: Customer) -> Customer:
+    return customer
+
+
+def returns_rich(when: datetime, wait: timedelta, price: Decimal, key: UUID, colour: Colour, data: bytes) -> Any:
+    return {
+        "when": when, "wait": wait, "price": price, "key": key, "colour": colour, "data": data,
+        "point": Point(1), "path": Path("a/b"), "set": {3},
+        "types": [type(value).__name__ for value in (when, wait, price, key, colour, data)],
+    }  # fmt: skip
+
+
+def returns_result() -> TaskResult:
+    return TaskResult(output_data={"made": "by hand"}).log("a line of the result")
+
+
+async def returns_result_async() -> TaskResult:
+    return TaskResult(output_data={"made": "by hand"}).log("a line of the result")
+
+
+def returns_failed_result() -> TaskResult:
+    return TaskResult.failed("not today")
+
+
+def returns_in_progress() -> TaskInProgress | dict[str, Any]:
+    context = get_task_context()
+    if context.get_poll_count() == 1:
+        return TaskInProgress(callback_after_seconds=1, output={"seen": [1]})
+    return {"before": context.get_task().output_data, "polls": context.get_poll_count()}
+
+
+async def returns_in_progress_async() -> TaskInProgress | dict[str, Any]:
+    return returns_in_progress()
+
+
+def returns_awaitable(a: int) -> Awaitable[dict[str, Any]]:
+    get_task_context().add_log("from the function")
+
+    async def later() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        get_task_context().add_log("from the coroutine")
+        return {"a": a, "thread": threading.current_thread().name}
+
+    return later()
+
+
+def returns_failing_awaitable() -> Awaitable[None]:
+    async def later() -> None:
+        raise ValueError("later")
+
+    return later()
+
+
+def returns_awaitable_in_progress() -> Awaitable[Any]:
+    async def later() -> Any:
+        return returns_in_progress()
+
+    return later()
+
+
+def returns_nan() -> dict[str, Any]:
+    return {"items": [{"n": float("nan")}]}
+
+
+def returns_cycle() -> dict[str, Any]:
+    loop: dict[str, Any] = {}
+    loop["again"] = loop
+    return loop
+
+
+def returns_lock() -> dict[str, Any]:
+    return {"lock": threading.Lock()}
+
+
+async def returns_lock_async() -> dict[str, Any]:
+    return {"lock": threading.Lock()}
+
+
+def returns_enum_inside() -> dict[str, Any]:
+    return {"colour": Colour.BLUE}
+
+
+# what functions raise
+
+
+def raises_value_error() -> None:
+    get_task_context().add_log("before the failure")
+    get_task_context().set_output({"partial": 1})
+    raise ValueError("no luck")
+
+
+async def raises_value_error_async() -> None:
+    raises_value_error()
+
+
+def raises_terminal() -> None:
+    raise NonRetryableException("never again")
+
+
+async def raises_terminal_async() -> None:
+    raise NonRetryableException("never again")
+
+
+def raises_without_message() -> None:
+    raise KeyError
+
+
+BASE_EXCEPTIONS: dict[str, type[BaseException]] = {
+    "SystemExit": SystemExit,
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "GeneratorExit": GeneratorExit,
+    "CancelledError": asyncio.CancelledError,
+    "BaseException": BaseException,
+    "StopIteration": StopIteration,
+}
+
+
+def raises_named(name: str) -> None:
+    raise BASE_EXCEPTIONS[name]
+
+
+async def raises_named_async(name: str) -> None:
+    raise BASE_EXCEPTIONS[name]
+
+
+def recurses() -> int:
+    return recurses() + 1
+
+
+class _MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raises_mute() -> None:
+    raise _MuteError
+
+
+def raises_surrogate() -> None:
+    raise ValueError("bad \ud800 text")
+
+
+# the context
+
+
+def sees_context(a: int = 0) -> dict[str, Any]:
+    context = get_task_context()
+    return {
+        "task_id": context.get_task_id(),
+        "workflow_id": context.get_workflow_instance_id(),
+        "retry_count": context.get_retry_count(),
+        "poll_count": context.get_poll_count(),
+        "name": context.get_task_def_name(),
+        "type": context.get_workflow_task_type(),
+        "input": context.get_input(),
+        "same_task": context.get_task().task_id == context.get_task_id(),
+    }
+
+
+async def sees_context_async(a: int = 0) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return sees_context(a)
+
+
+def context_in_threads() -> dict[str, Any]:
+    seen: list[str] = []
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(lambda: seen.append(get_task_context().get_task_id()),)
+    )
+    thread.start()
+    thread.join()
+    return {"thread": seen[0] == get_task_context().get_task_id()}
+
+
+async def context_in_tasks() -> dict[str, Any]:
+    async def inner() -> str:
+        await asyncio.sleep(0)
+        return get_task_context().get_task_id()
+
+    own = get_task_context().get_task_id()
+    in_task = await asyncio.create_task(inner())
+    in_thread = await asyncio.to_thread(lambda: get_task_context().get_task_id())
+    return {"task": in_task == own, "thread": in_thread == own}
+
+
+def logs_lines(count: int) -> dict[str, Any]:
+    for number in range(count):
+        get_task_context().add_log(f"line {number}")
+    return {"lines": count}
+
+
+def sets_output() -> dict[str, Any]:
+    get_task_context().set_output({"from": "context", "only": "context"})
+    return {"from": "function"}
+
+
+def fails_first(times: int) -> dict[str, Any]:
+    if get_task_context().get_retry_count() < times:
+        raise RuntimeError(f"attempt {get_task_context().get_retry_count()}")
+    return {"attempts": get_task_context().get_retry_count() + 1}
+
+
+def answers_in_progress_by_result() -> TaskResult:
+    context = get_task_context()
+    if context.get_poll_count() > 1:
+        return TaskResult(output_data={"polls": context.get_poll_count()})
+    context.set_callback_after(1)
+    return TaskResult(status=TaskResultStatus.IN_PROGRESS)
+
+
+# the raw task
+
+
+def takes_task(task: Task) -> dict[str, Any]:
+    return {"input": task.input_data, "id": task.task_id}
+
+
+async def takes_task_async(task: Task) -> dict[str, Any]:
+    return {"input": task.input_data, "id": task.task_id}
+
+
+def takes_task_among_others(a: int, task: Task, *, b: str = "b") -> dict[str, Any]:
+    return {"a": a, "b": b, "id": task.task_id}
+
+
+# processes
+
+
+def tells_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "parent": os.getppid(), "thread": threading.current_thread().name}
+
+
+def waits_for_file(path: str, mark: str | None = None) -> dict[str, Any]:
+    """Run until a file appears, so that a test decides when the task ends; ``mark`` is made at the start."""
+    if mark is not None:
+        Path(mark).write_text(str(os.getpid()))
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return {"pid": os.getpid()}
+
+
+async def waits_for_file_async(path: str, mark: str | None = None) -> dict[str, Any]:
+    if mark is not None:
+        Path(mark).write_text(str(os.getpid()))
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+    return {"pid": os.getpid()}
+
+
+def dies_once(by: str) -> dict[str, Any]:
+    """Kill the own process on the first attempt."""
+    if get_task_context().get_retry_count() == 0:
+        os.kill(os.getpid(), getattr(signal, by))
+        time.sleep(30)
+    return {"survived": True}
+
+
+def exits_hard_once() -> dict[str, Any]:
+    if get_task_context().get_retry_count() == 0:
+        os._exit(7)
+    return {"survived": True}
+
+
+def holds_the_gil(seconds: int) -> dict[str, Any]:
+    """Sleep inside a C call that does not release the GIL."""
+    ctypes.PyDLL(None).sleep(seconds)
+    return {"held": seconds}
+
+
+ALL = [
+    value
+    for name, value in list(globals().items())
+    if callable(value) and getattr(value, "__module__", "") == __name__ and name[0].islower()
+]
