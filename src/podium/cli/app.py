@@ -23,20 +23,12 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def podium(
+def options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Python functions as durable tasks of the Conductor workflow engine."""
-
-
-@app.command()
-def version() -> None:
-    """Show the version."""
-    from podium import __version__
-
-    print(f"podium {__version__}")
 
 
 @app.command()
@@ -71,11 +63,11 @@ def demo(
         Literal["forkserver", "spawn", "fork"], typer.Option(help="How child processes are started.")
     ] = "forkserver",
     patience: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="Give up when no workflow ends for so long.")
+        float, typer.Option(min=1, metavar="SECONDS", help="Give up when nothing happens for so long.")
     ] = 60,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show podium's log.")] = False,
 ) -> None:
-    """Run an order workflow many times, show the numbers, and check that nothing was lost."""
+    """Run an order workflow many times and check the numbers."""
     from podium.demo.run import Settings, run_demo
 
     settings = Settings(
@@ -89,3 +81,11 @@ def demo(
         verbose=verbose,
     )
     raise typer.Exit(run_demo(settings))
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    import podium
+
+    print(f"podium {podium.__version__}")

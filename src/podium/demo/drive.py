@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from podium.demo.orders import WORKFLOW, order_input
@@ -52,30 +52,41 @@ class Drive:
 
         ``activity`` returns a number that grows with each task; ``progress`` is called whenever workflows have ended.
         """
-        begun = last_change = time.monotonic()
-        numbers = iter(range(1, self.orders + 1))
+        begun = time.monotonic()
+        numbers = deque(range(1, self.orders + 1))
         starters = [asyncio.create_task(self._start(numbers)) for _ in range(_CONCURRENCY)]
-        seen: tuple[int, int] | None = None
         try:
-            while self._open or not all(starter.done() for starter in starters):
-                looked_at, ended = await self._look()
-                if ended:
-                    progress(self)
-                now = time.monotonic()
-                if seen != (seen := (len(self.ended), activity())):
-                    last_change = now
-                elif now - last_change > patience:
-                    return
-                if ended * 2 <= looked_at:  # with more than that it is worth to look on at once
-                    await asyncio.sleep(_PAUSE)
+            await self._watch(starters, patience, activity, progress)
         finally:
             self.elapsed = time.monotonic() - begun
-            for starter in starters:
-                starter.cancel()
-            await asyncio.gather(*starters, return_exceptions=True)
+            numbers.clear()
+            # Not cancelled: a workflow that is being started would run on, and nobody would know its id.
+            await asyncio.gather(*starters)
 
-    async def _start(self, numbers: Iterator[int]) -> None:
-        for number in numbers:
+    async def _watch(
+        self,
+        starters: list[asyncio.Task[None]],
+        patience: float,
+        activity: Callable[[], int],
+        progress: Callable[[Drive], None],
+    ) -> None:
+        last_change = time.monotonic()
+        seen: tuple[int, int] | None = None
+        while self._open or not all(starter.done() for starter in starters):
+            looked_at, ended = await self._look()
+            if ended:
+                progress(self)
+            now = time.monotonic()
+            if seen != (seen := (len(self.ended), activity())):
+                last_change = now
+            elif now - last_change > patience:
+                return
+            if ended * 2 <= looked_at:  # else it is worth to look on at once
+                await asyncio.sleep(_PAUSE)
+
+    async def _start(self, numbers: deque[int]) -> None:
+        while numbers:
+            number = numbers.popleft()
             try:
                 workflow_id = await self._client.start_workflow(
                     WORKFLOW, order_input(number), correlation_id=self._correlation_id

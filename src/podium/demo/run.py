@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -78,13 +79,15 @@ def run_demo(settings: Settings) -> int:
     return 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _server(settings: Settings, screen: Screen) -> Iterator[Configuration]:
     if settings.server is not None:
         configuration = Configuration(server_api_url=settings.server)
         screen.say(f"server: {masked_url(configuration.host)}")
         yield configuration
         return
+    # A proxy of the environment is for the world outside, and could not find the way to this machine.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     with embedded_server() as url:
         screen.say(f"server: embedded, at {url}")
         yield Configuration(server_api_url=url)
@@ -112,8 +115,9 @@ async def _run(settings: Settings, configuration: Configuration, screen: Screen)
                 with screen.progress(settings.workflows) as progress:
                     await drive.run(settings.patience, lambda: tally.heard, progress)
         except asyncio.CancelledError:
-            async with asyncio.timeout(_GRACE):
-                await terminate(client, drive.open_ids)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE):
+                    await terminate(client, drive.open_ids)
             raise
         workflows = await read_records(client, [*drive.ended, *drive.open_ids])
     heard = tally.numbers({*drive.ended, *drive.open_ids})

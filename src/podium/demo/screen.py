@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -60,7 +59,9 @@ class Screen:
     def report(self, report: Report) -> None:
         """Show the numbers of a run, and what went wrong."""
         drive = report.drive
+        self.say("")
         self._console.print(_table(report))
+        self.say("")
         tasks = sum(counts.calls for counts in report.heard.counts.values())
         seconds = max(drive.elapsed, 0.001)
         self.say(
@@ -83,9 +84,9 @@ class Screen:
     def next_steps(self) -> None:
         """Show what to try after a good run."""
         steps = (
-            ("podium server", "a server of your own, on port 8080"),
-            ("python examples/hello_worker.py", "in a second terminal: a worker in twenty lines, on that server"),
-            ("podium demo --server http://HOST:8080/api", "this demo, on a real Conductor server"),
+            ("podium server", "a server that stays, on port 8080"),
+            ("python examples/hello_worker.py", "a worker for it, in a second terminal"),
+            ("podium demo --server http://HOST:8080/api", "this on a real Conductor server"),
         )
         self.say("")
         self.say("next:", "bold")
@@ -124,10 +125,10 @@ class _LogLines(logging.Handler):
 
 
 def _table(report: Report) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("task", "worker"):
         table.add_column(title)
-    for title in ("calls", "failed", "retries", "call\np50 / p95", "in queue\np50 / p95"):
+    for title in ("calls", "failed", "retries", "call, ms\np50 / p95", "in queue, ms\np50 / p95"):
         table.add_column(title, justify="right")
     for task_type, kind in KINDS.items():
         counts = report.heard.counts[task_type]
@@ -141,11 +142,8 @@ def _table(report: Report) -> Table:
 
 
 def _spread(milliseconds: list[float]) -> str:
-    """Return the middle and the slow end of some times, in the unit that suits the slow end."""
+    """Return the middle and the slow end of some times."""
     if not milliseconds:
         return "-"
-    middle, slow = percentile(milliseconds, 50), percentile(milliseconds, 95)
-    if slow >= 1000:
-        return f"{middle / 1000:.1f} / {slow / 1000:.1f} s"
-    digits = 0 if slow >= 100 else 1
-    return f"{middle:.{digits}f} / {slow:.{digits}f} ms"
+    ends = [percentile(milliseconds, percent) for percent in (50, 95)]
+    return " / ".join(f"{value:,.1f}" if ends[1] < 10 else f"{value:,.0f}" for value in ends)

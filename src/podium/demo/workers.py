@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from podium import NonRetryableException, TaskInProgress, get_task_context, worker_task
+from podium.context import TaskInProgress, get_task_context
+from podium.errors import NonRetryableException
+from podium.registry import worker_task
 
 #: Every order whose number is a multiple of this fails its first check.
 FLAKY_EVERY = 10
