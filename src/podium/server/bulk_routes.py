@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from podium.server import control
 from podium.server.problems import InvalidError, Problem, parse_problem
+from podium.server.shown import show_run
 from podium.server.web import flag, json_answer, read_list
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class BulkRoutes:
     async def search(self, request: Request) -> Response:
         """Answer executions by id."""
         with_tasks = flag(request, "includeTasks", default=True)
-        return await self._each(
-            request, "searchWorkflow", lambda run: self._service.show_run(run, with_tasks=with_tasks)
-        )
+        return await self._each(request, "searchWorkflow", lambda run: show_run(run, with_tasks=with_tasks))
 
     async def _each(self, request: Request, name: str, action: Callable[[Run], Any]) -> Response:
         ids = await read_list(request)

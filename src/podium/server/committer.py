@@ -40,16 +40,24 @@ class Committer:
         if self._store.dirty:
             await asyncio.shield(self.schedule())  # shared with other requests: not to be cancelled by one of them
 
-    def _commit(self) -> None:
+    def fail(self, error: Exception) -> None:
+        """Roll the open transaction back and fail all who wait for it: a change broke off halfway."""
+        logger.error("a change failed; the transaction is rolled back", exc_info=error)
+        self._store.roll_back()
+        self._on_failure()
         pending, self._pending = self._pending, None
-        assert pending is not None, "only schedule() arranges commits"
+        if pending is not None:
+            pending.set_exception(Problem(500, f"The change was rolled back: {error}"))
+            pending.exception()  # without a request that waits for it, nobody else looks
+
+    def _commit(self) -> None:
+        pending = self._pending
+        if pending is None:
+            return  # it failed in the meantime
         try:
             self._store.commit()
         except sqlite3.Error as error:
-            logger.exception("commit failed; the last changes are rolled back")
-            self._store.roll_back()
-            self._on_failure()
-            pending.set_exception(Problem(500, f"The database refused the change: {error}"))
-            pending.exception()  # without a request that waits for it, nobody else looks
+            self.fail(error)
         else:
+            self._pending = None
             pending.set_result(None)

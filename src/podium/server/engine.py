@@ -16,9 +16,10 @@ from msgspec import UNSET
 from podium.server import operators
 from podium.server.domains import resolve_domain
 from podium.server.expressions import resolve
+from podium.server.reasons import failure_text, timeout_text, total_spent_text, workflow_timeout_text
 from podium.server.scopes import scope_of
 from podium.server.state import SUCCESSFUL, Run, TaskState
-from podium.server.timeouts import first_scheduled, limits, poll_timeout, workflow_clock, workflow_limit
+from podium.server.timeouts import limits, retry_delay, workflow_limit
 
 if TYPE_CHECKING:
     from podium.server.blueprint import Node
@@ -257,9 +258,9 @@ class Turn:
         """Apply the failure rule to an unsuccessful attempt; return whether the flow goes on behind it."""
         retriable = attempt.status in {"FAILED", "TIMED_OUT"} and not node.is_system
         if retriable and attempt.retry_count < node.retries:
-            spent = self._total_spent(node, attempt)
+            spent = total_spent_text(self.run, attempt, self.world.now)
             if spent is None:
-                self.retry(node, attempt, _delay(node, attempt, self.world.random))
+                self.retry(node, attempt, retry_delay(node, attempt, self.world.random))
                 return False
         else:
             spent = None
@@ -270,19 +271,8 @@ class Turn:
         if node.spec.permissive:
             return True
         status = _ENDS_AS.get(attempt.status, "FAILED")
-        self._end(status, spent or _failure_text(attempt, status), attempt)
+        self._end(status, spent or failure_text(attempt, status), attempt)
         return False
-
-    def _total_spent(self, node: Node, attempt: TaskState) -> str | None:
-        """Return why no attempt may follow because the time for all attempts is over, or None."""
-        limit = node.definition.total_timeout_seconds
-        elapsed = self.world.now - first_scheduled(self.run, attempt)
-        if limit <= 0 or elapsed < limit * 1000:
-            return None
-        return (
-            f"Task {attempt.task_id}/{attempt.task_def_name} exceeded total timeout of {limit} seconds (elapsed "
-            f"{elapsed // 1000} seconds across all attempts). No further retries will be attempted."
-        )
 
     def retry(self, node: Node, attempt: TaskState, delay: float) -> TaskState:
         """Schedule the next attempt of a task, pollable after ``delay`` seconds."""
@@ -295,65 +285,36 @@ class Turn:
     def restart_operator(self, node: Node, attempt: TaskState) -> None:
         """Run a task of the server itself once more."""
         successor = self._new_attempt(node, previous=attempt)
-        self._run_operator(node, successor, node)
+        self._run_operator(node, successor, None)
 
     # -- timeouts --------------------------------------------------------------------------------------------------
 
     def _time_out_workflow(self) -> None:
         due = workflow_limit(self.run)
         if due is not None and self.world.now >= due:
-            limit = self.run.blueprint.definition.timeout_seconds
-            self._end(
-                "TIMED_OUT",
-                f"Workflow timed out after {(self.world.now - workflow_clock(self.run)) // 1000} seconds. Timeout "
-                f"configured as {limit} seconds. Timeout policy configured to TIME_OUT_WF",
-            )
+            self._end("TIMED_OUT", workflow_timeout_text(self.run, self.world.now))
 
     def _time_out(self, attempt: TaskState) -> None:
-        due, kind = min(limits(self.run, attempt), default=(self.world.now + 1, "wait"))
-        if due > self.world.now:
+        limit = min(limits(self.run, attempt), default=None)
+        if limit is None or limit.due > self.world.now:
             return
+        kind = limit.kind
         if kind == "wait":
             self.finish(attempt, "COMPLETED")
             return
-        reason = self._timeout_text(attempt, kind)
+        reason = timeout_text(self.run, attempt, kind, self.world.now)
         attempt.update_time = self.world.now
         self.finish(attempt, "TIMED_OUT", reason)
         definition = self.run.blueprint.nodes[attempt.reference_task_name].definition
         if kind in {"attempt", "poll"} and definition.timeout_policy == "TIME_OUT_WF":
             self._end("TIMED_OUT", reason, attempt)
 
-    def _timeout_text(self, attempt: TaskState, kind: str) -> str:
-        definition = self.run.blueprint.nodes[attempt.reference_task_name].definition
-        now, policy = self.world.now, definition.timeout_policy
-        if kind == "response":
-            return (
-                f"responseTimeout: {definition.response_timeout_seconds} exceeded for the taskId: {attempt.task_id} "
-                f"with Task Definition: {attempt.task_def_name}"
-            )
-        if kind == "total":
-            elapsed = (now - first_scheduled(self.run, attempt)) // 1000
-            return (
-                f"Task {attempt.task_def_name}/{attempt.task_id} exceeded total timeout of "
-                f"{definition.total_timeout_seconds} seconds (elapsed {elapsed} seconds across all attempts including "
-                f"retry delays). Timeout policy: {policy}"
-            )
-        if kind == "attempt":
-            what, since, limit = "Task", attempt.start_time, definition.timeout_seconds
-        else:
-            what, since, limit = "Task poll", attempt.pollable_at, poll_timeout(definition)
-        noun = "Timeout" if kind == "attempt" else "Poll timeout"
-        return (
-            f"{what} timed out after {(now - since) // 1000} seconds. {noun} configured as {limit} seconds. "
-            f"Timeout policy configured to {policy}"
-        )
-
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _complete(self) -> None:
         for attempt in self.run.latest.values():  # permissive failures come to light at the end
             if attempt.status not in SUCCESSFUL:
-                self._end("FAILED", _failure_text(attempt, attempt.status), attempt, output=self._output(None))
+                self._end("FAILED", failure_text(attempt, attempt.status), attempt, output=self._output(None))
                 return
         self._close("COMPLETED", None, None)
 
@@ -397,22 +358,3 @@ class Turn:
 
 def _selected(node: Node, attempt: TaskState) -> list[Node]:
     return node.cases.get(attempt.output_data.get("selectedCase", ""), node.default)
-
-
-def _failure_text(attempt: TaskState, status: str) -> str:
-    reason = attempt.reason_for_incompletion
-    return f"Task {attempt.task_id} failed with status: {status} and reason: '{'null' if reason is UNSET else reason}'"
-
-
-def _delay(node: Node, attempt: TaskState, random: Callable[[], float]) -> float:
-    """Return the seconds between a failed attempt and the next."""
-    definition = node.definition
-    factor = 1
-    if definition.retry_logic == "LINEAR_BACKOFF":
-        factor = definition.backoff_scale_factor * (attempt.retry_count + 1)
-    elif definition.retry_logic == "EXPONENTIAL_BACKOFF":
-        factor = 2 ** min(attempt.retry_count, 32)  # past any sensible delay; keeps the number small
-    delay = definition.retry_delay_seconds * factor
-    if definition.max_retry_delay_seconds > 0:
-        delay = min(delay, definition.max_retry_delay_seconds)
-    return delay + definition.backoff_jitter_ms * random() / 1000

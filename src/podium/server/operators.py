@@ -53,7 +53,7 @@ FOREVER = 2_147_483_647
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(
-    r"\s*(?:(\d+)\s*(?:days?|d)\b\s*)?(?:(\d+)\s*(?:hours?|hrs?|h)(?![a-z])\s*)?"
+    r"\s*(?:(\d+)\s*(?:days?|d)(?![a-z])\s*)?(?:(\d+)\s*(?:hours?|hrs?|h)(?![a-z])\s*)?"
     r"(?:(\d+)\s*(?:minutes?|mins?|m)(?![a-z])\s*)?(?:(\d+)\s*(?:seconds?|secs?|s)(?![a-z])\s*)?",
     re.IGNORECASE,
 )

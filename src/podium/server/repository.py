@@ -143,6 +143,10 @@ class Repository:
             self._blueprints[key] = known
         return known
 
+    def prune_blueprints(self) -> None:
+        """Delete the blueprints that no execution follows."""
+        self.store.write("DELETE FROM blueprint WHERE key NOT IN (SELECT blueprint FROM workflow)", ())
+
     # -- definitions -----------------------------------------------------------------------------------------------
 
     def save_task_definition(self, definition: TaskDefinition) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from podium.server.search import TASKS, WORKFLOWS, Search, SearchTable, task_summary, workflow_summary
+from podium.server.shown import show_run, show_task
 from podium.server.web import integer, json_answer
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class SearchRoutes:
     async def workflows_v2(self, request: Request) -> Response:
         """Answer executions."""
         total, ids = self._find(request, WORKFLOWS)
-        shown = [self._service.show_run(self._service.run(found)) for found in ids]
+        shown = [show_run(self._service.run(found)) for found in ids]
         return json_answer({"totalHits": total, "results": shown})
 
     async def tasks(self, request: Request) -> Response:
@@ -57,7 +58,7 @@ class SearchRoutes:
         """Answer tasks."""
         total, ids = self._find(request, TASKS)
         found = [pair for pair in map(self._service.task, ids) if pair is not None]
-        return json_answer({"totalHits": total, "results": [self._service.show_task(*pair) for pair in found]})
+        return json_answer({"totalHits": total, "results": [show_task(*pair) for pair in found]})
 
     def _find(self, request: Request, table: SearchTable) -> tuple[int, list[str]]:
         query = request.query_params

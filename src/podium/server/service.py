@@ -7,7 +7,9 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,12 +20,13 @@ from podium.server import actions, control
 from podium.server.blueprint import Blueprint, freeze
 from podium.server.committer import Committer
 from podium.server.engine import Surroundings, Turn
+from podium.server.live import Live
 from podium.server.polls import Polls
 from podium.server.problems import Problem, no_such_workflow
 from podium.server.queues import Queues
 from podium.server.repository import Repository
+from podium.server.shown import plain, show_run
 from podium.server.state import Run, TaskState, WorkflowState
-from podium.server.timeouts import next_deadline
 
 if TYPE_CHECKING:
     from podium.server.actions import TaskReport
@@ -52,38 +55,37 @@ class Service:
         self.committer = Committer(store, self.reload)
         self.polls = Polls(clock)
         self.queues = Queues(clock)
-        self._runs: dict[str, Run] = {}
-        self._owners: dict[str, Run] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.live = Live(self.queues, clock, lambda run: self.control(run, Turn.evaluate))
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        #: Task type -> ids of the tasks that are being worked on.
-        self._busy: defaultdict[str, set[str]] = defaultdict(set)
         #: Blueprints of registered definitions; any change of a definition empties it.
         self._prepared: dict[tuple[str, int | None], Blueprint] = {}
 
     def reload(self) -> None:
         """Build the memory anew from the store: at the start, and when a commit failed."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self.queues.clear()
-        for memory in (self._runs, self._owners, self._timers, self._busy, self._prepared):
-            memory.clear()
-        for run in list(self.repository.open_runs()):
-            self._remember(run)
-            for attempt in run.attempts:
-                self._place(run, attempt)
-            self._arm(run)
+        self._prepared.clear()
+        self.repository.prune_blueprints()
+        self.live.load(self.repository.open_runs())
+        self.committer.schedule()
 
     def close(self) -> None:
         """Stop timers and end all waiting."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self.live.clear()
         self.queues.close()
 
     def new_id(self) -> str:
         """Return a fresh id."""
         return str(uuid4())
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Let a change happen whole or not at all: after a fault, memory and store are what was committed last."""
+        try:
+            yield
+        except Problem:
+            raise  # refused before anything changed
+        except Exception as error:
+            self.committer.fail(error)
+            raise
 
     async def committed(self) -> None:
         """Wait until all changes so far are durable."""
@@ -93,14 +95,14 @@ class Service:
 
     def run(self, workflow_id: str) -> Run:
         """Return an execution. Raises Problem 404."""
-        run = self._runs.get(workflow_id) or self.repository.load_run(workflow_id)
+        run = self.live.runs.get(workflow_id) or self.repository.load_run(workflow_id)
         if run is None:
             raise no_such_workflow(workflow_id)
         return run
 
     def task(self, task_id: str) -> tuple[Run, TaskState] | None:
         """Return a task with its execution, or None."""
-        run = self._owners.get(task_id)
+        run = self.live.owners.get(task_id)
         if run is None:
             workflow_id = self.repository.workflow_of_task(task_id)
             if workflow_id is None:
@@ -108,10 +110,6 @@ class Service:
             run = self.run(workflow_id)
         attempt = run.find(task_id)
         return None if attempt is None else (run, attempt)
-
-    def open_tasks(self) -> Iterable[tuple[Run, TaskState]]:
-        """Return the tasks of open executions that have not ended."""
-        return [(run, attempt) for run in self._runs.values() for attempt in run.open_attempts()]
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -158,11 +156,12 @@ class Service:
             variables=definition.variables,
         )
         run = Run(workflow, blueprint)
-        turn = self.turn(run)
-        turn.evaluate()
-        if turn.refusal is not None:
-            raise Problem(400, turn.refusal)
-        self.settle(turn)
+        with self._whole():
+            turn = self.turn(run)
+            turn.evaluate()
+            if turn.refusal is not None:
+                raise Problem(400, turn.refusal)
+            self.settle(turn)
         return run
 
     def _start_failure_workflow(self, run: Run, task_id: str) -> None:
@@ -183,7 +182,7 @@ class Service:
                 "reason": reason,
                 "failureStatus": workflow.status,
                 "failureTaskId": task_id,
-                "failedWorkflow": plain(self.show_run(run)),
+                "failedWorkflow": plain(show_run(run)),
             }
             started = self.start(
                 blueprint,
@@ -217,27 +216,19 @@ class Service:
             self.repository.save_workflow(run)
         self.repository.delete_attempts(turn.removed)
         self.repository.save_attempts(turn.changed.values())
-        for attempt in turn.removed:
-            self._owners.pop(attempt.task_id, None)
-            self._release(attempt)
-        for attempt in turn.changed.values():
-            self._place(run, attempt)
-        if run.has_ended():
-            self._forget(run)
-        else:
-            self._remember(run)
-        self._arm(run)
+        self.live.follow(run, changed=turn.changed.values(), removed=turn.removed)
         if turn.failure_of is not None:
             self._start_failure_workflow(run, turn.failure_of)
         for watcher in self._watchers.get(run.id, ()):
             watcher.set()
         self.committer.schedule()
 
-    def control(self, run: Run, action: Callable[[Turn], None]) -> None:
-        """Do something to an execution."""
-        turn = self.turn(run)
-        action(turn)
-        self.settle(turn)
+    def control(self, run: Run, action: Callable[[Turn], object], *, workflow_changed: bool = True) -> None:
+        """Do something to an execution, whole or not at all."""
+        with self._whole():
+            turn = self.turn(run)
+            action(turn)
+            self.settle(turn, workflow_changed=workflow_changed)
 
     def restart(self, run: Run, *, use_latest: bool) -> None:
         """Start an ended execution over, with the definition it had or the latest one."""
@@ -249,74 +240,19 @@ class Service:
 
     def requeue(self, task_type: str) -> int:
         """Queue every open task of a type, also those that are being worked on; return how many."""
-        found = [(run, attempt) for run, attempt in self.open_tasks() if attempt.task_type == task_type]
+        found = [(run, attempt) for run, attempt in self.live.open_tasks() if attempt.task_type == task_type]
         for run, attempt in found:
-            turn = self.turn(run)
-            actions.give_back(turn, attempt)
-            self.settle(turn, workflow_changed=False)
+            self.control(run, partial(actions.give_back, attempt=attempt), workflow_changed=False)
         return len(found)
 
     def remove(self, run: Run, *, only_ended: bool = False) -> None:
         """Delete an execution. Raises Problem 400 if it must have ended and has not."""
         if only_ended and not run.has_ended():
             raise Problem(400, f"Cannot archive workflow: {run.id} with status: {run.workflow.status}")
-        for attempt in run.attempts:
-            self._release(attempt)
-        self._forget(run)
-        self.repository.delete_run(run)
-        self.committer.schedule()
-
-    def _remember(self, run: Run) -> None:
-        self._runs[run.id] = run
-        for attempt in run.attempts:
-            self._owners[attempt.task_id] = run
-
-    def _forget(self, run: Run) -> None:
-        self._runs.pop(run.id, None)
-        for attempt in run.attempts:
-            self._owners.pop(attempt.task_id, None)
-        timer = self._timers.pop(run.id, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _place(self, run: Run, attempt: TaskState) -> None:
-        """Put an attempt where its status says: into its queue, among the busy ones, or nowhere."""
-        if run.blueprint.nodes[attempt.reference_task_name].is_system:
-            return
-        if attempt.status == "IN_PROGRESS":
-            self.queues.drop(attempt.task_id)
-            self._busy[attempt.task_type].add(attempt.task_id)
-            return
-        self._release(attempt)
-        if attempt.status == "SCHEDULED":
-            self.queues.put((attempt.task_type, _domain(attempt)), attempt)
-
-    def _release(self, attempt: TaskState) -> None:
-        self.queues.drop(attempt.task_id)
-        busy = self._busy.get(attempt.task_type)
-        if busy is not None and attempt.task_id in busy:
-            busy.discard(attempt.task_id)
-            self.queues.wake_type(attempt.task_type)  # a task held back by its limit may go now
-            if not busy:
-                del self._busy[attempt.task_type]
-
-    def _arm(self, run: Run) -> None:
-        """Set the timer of an execution to its next deadline."""
-        timer = self._timers.pop(run.id, None)
-        if timer is not None:
-            timer.cancel()
-        due = next_deadline(run)
-        if due is not None:
-            delay = max(0.001, (due - self.now()) / 1000)
-            self._timers[run.id] = asyncio.get_running_loop().call_later(min(delay, 86400), self._ring, run)
-
-    def _ring(self, run: Run) -> None:
-        self._timers.pop(run.id, None)
-        due = next_deadline(run)
-        if due is not None and due <= self.now():
-            self.control(run, Turn.evaluate)
-        else:
-            self._arm(run)
+        with self._whole():
+            self.live.drop(run)
+            self.repository.delete_run(run)
+            self.committer.schedule()
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
@@ -356,22 +292,21 @@ class Service:
             task_id = self.queues.peek((task_type, domain))
             if task_id is None:
                 break
-            run = self._owners[task_id]
+            run = self.live.owners[task_id]
             attempt = run.find(task_id)
             assert attempt is not None, "queues hold tasks of open executions only"
             limit = run.blueprint.nodes[attempt.reference_task_name].definition.concurrent_exec_limit
-            if isinstance(limit, int) and 0 < limit <= len(self._busy.get(task_type, ())):
+            if isinstance(limit, int) and 0 < limit <= self.live.busy_count(task_type):
                 break
-            turn = self.turn(run)
-            actions.hand_out(turn, attempt, worker_id)
-            self.settle(turn, workflow_changed=False)
+            hand_out = partial(actions.hand_out, attempt=attempt, worker_id=worker_id)
+            self.control(run, hand_out, workflow_changed=False)
             taken.append((run, attempt))
         return taken
 
     def update(self, said: TaskReport) -> TaskState:
         """Apply a worker's report; return the task. Raises Problem 404."""
         assert said.task_id, "the caller checks the ids"
-        run = self._owners.get(said.task_id)
+        run = self.live.owners.get(said.task_id)
         if (run is None or run.id != said.workflow_instance_id) and not said.extend_lease:
             self.require_workflow(said.workflow_instance_id or "")
         found = self.task(said.task_id)
@@ -379,9 +314,7 @@ class Service:
             raise Problem(404, f"No such task found by id: {said.task_id}")
         run, attempt = found
         if said.extend_lease:
-            turn = self.turn(run)
-            actions.keep_alive(turn, attempt)
-            self.settle(turn, workflow_changed=False)
+            self.control(run, partial(actions.keep_alive, attempt=attempt), workflow_changed=False)
         else:
             self.report(run, attempt, said)
         return attempt
@@ -398,16 +331,18 @@ class Service:
                 f"The output payload of task {attempt.task_id} is greater than the permitted limit: "
                 f"{OUTPUT_LIMIT // 1024} kilobytes"
             )
-        turn = self.turn(run)
-        actions.report(turn, attempt, said)
-        for line in (said.logs or [])[:LOG_LINES_PER_UPDATE]:
-            self.repository.add_log(attempt.task_id, line.created_time or 0, line.log or "")
-        self.settle(turn)
+
+        def apply(turn: Turn) -> None:
+            actions.report(turn, attempt, said)
+            for line in (said.logs or [])[:LOG_LINES_PER_UPDATE]:
+                self.repository.add_log(attempt.task_id, line.created_time or 0, line.log or "")
+
+        self.control(run, apply)
         return True
 
     def require_workflow(self, workflow_id: str) -> None:
         """Raise Problem 404 if there is no such execution."""
-        if workflow_id not in self._runs and not self.repository.workflow_exists(workflow_id):
+        if workflow_id not in self.live.runs and not self.repository.workflow_exists(workflow_id):
             raise no_such_workflow(workflow_id)
 
     # -- watching --------------------------------------------------------------------------------------------------
@@ -429,35 +364,3 @@ class Service:
             if not watchers:
                 self._watchers.pop(run.id, None)
         return True
-
-    # -- showing ---------------------------------------------------------------------------------------------------
-
-    def show_task(self, run: Run, attempt: TaskState) -> TaskState:
-        """Return a task as the API answers it."""
-        node = run.blueprint.nodes[attempt.reference_task_name]
-        wait = attempt.start_time - attempt.scheduled_time if attempt.start_time else 0
-        return msgspec.structs.replace(
-            attempt,
-            due=UNSET,
-            workflow_task=node.raw,
-            task_definition=node.definition_raw,
-            execution_metadata={"additionalContext": {}, "empty": True, "additionalContextMap": {}},
-            queue_wait_time=max(0, wait),
-        )
-
-    def show_run(self, run: Run, *, with_tasks: bool = True) -> WorkflowState:
-        """Return an execution as the API answers it."""
-        return msgspec.structs.replace(
-            run.workflow,
-            tasks=[self.show_task(run, attempt) for attempt in run.attempts] if with_tasks else [],
-            workflow_definition=run.blueprint.raw,
-        )
-
-
-def _domain(attempt: TaskState) -> str | None:
-    return attempt.domain if isinstance(attempt.domain, str) else None
-
-
-def plain(value: Any) -> Any:
-    """Return an answer as plain JSON values, including the parts that are encoded already."""
-    return msgspec.json.decode(msgspec.json.encode(value))

@@ -47,6 +47,7 @@ class Store:
         if path != ":memory:" and not Path(path).absolute().parent.is_dir():
             raise ConfigError(f"db: no such directory: {Path(path).absolute().parent}")
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        self._begun = False
         try:
             self._prepare(path)
         except sqlite3.Error as error:
@@ -59,29 +60,31 @@ class Store:
     def _prepare(self, path: str) -> None:
         # An exclusive lock: a second server on the same file would hand out the same tasks.
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
         version = self.value("PRAGMA user_version")
         application = self.value("PRAGMA application_id")
-        if version == 0 and application == 0 and not self.value("SELECT count(*) FROM sqlite_master"):
+        is_new = not self.value("SELECT count(*) FROM sqlite_master") and not version and not application
+        if not is_new and application != _APPLICATION_ID:
+            raise ConfigError(f"db: {path} is a database of something else")
+        if not is_new and version != _SCHEMA_VERSION:
+            raise ConfigError(f"db: {path} has schema version {version}, this podium reads {_SCHEMA_VERSION}")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if is_new:
             self._connection.executescript(
                 f"BEGIN EXCLUSIVE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION};"
                 f"PRAGMA application_id = {_APPLICATION_ID}; COMMIT;"
             )
-        elif application != _APPLICATION_ID:
-            raise ConfigError(f"db: {path} is a database of something else")
-        elif version != _SCHEMA_VERSION:
-            raise ConfigError(f"db: {path} has schema version {version}, this podium reads {_SCHEMA_VERSION}")
 
     @property
     def dirty(self) -> bool:
         """Whether there is something to commit."""
-        return self._connection.in_transaction
+        return self._begun
 
     def write(self, sql: str, parameters: Sequence[Any]) -> int:
         """Run one change inside the open transaction; return the number of rows it touched."""
-        if not self._connection.in_transaction:
+        if not self._begun:
             self._connection.execute("BEGIN")
+            self._begun = True
         return self._connection.execute(sql, parameters).rowcount
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
@@ -94,16 +97,23 @@ class Store:
         return row[0] if row else None
 
     def commit(self) -> None:
-        """End the open transaction, if any; what was written is durable now."""
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
+        """End the open transaction, if any; what was written is durable now. Raises sqlite3.Error."""
+        if not self._begun:
+            return
+        if not self._connection.in_transaction:  # SQLite ends it by itself on a full disk, for one
+            raise sqlite3.OperationalError("the transaction was rolled back by an earlier error")
+        self._connection.execute("COMMIT")
+        self._begun = False
 
     def roll_back(self) -> None:
         """Forget the open transaction, if any."""
+        self._begun = False
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Commit and close."""
-        self.commit()
-        self._connection.close()
+        try:
+            self.commit()
+        finally:
+            self._connection.close()

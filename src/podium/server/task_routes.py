@@ -9,12 +9,13 @@ from starlette.routing import Route
 
 from podium.server.actions import TaskReport
 from podium.server.problems import InvalidError, Problem, parse_problem
+from podium.server.shown import show_run, show_task
 from podium.server.web import (
     empty_answer,
     integer,
     json_answer,
     read_body,
-    read_json,
+    read_json_bytes,
     read_map,
     required_query,
     text_answer,
@@ -85,10 +86,10 @@ class TaskRoutes:
             is_gone=request.is_disconnected,
         )
         await self._service.committed()
-        return json_answer([self._service.show_task(run, attempt) for run, attempt in taken])
+        return json_answer([show_task(run, attempt) for run, attempt in taken])
 
     def _one(self, taken: list[tuple[Run, TaskState]]) -> Response:
-        return json_answer(self._service.show_task(*taken[0])) if taken else empty_answer(204)
+        return json_answer(show_task(*taken[0])) if taken else empty_answer(204)
 
     # -- updates ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class TaskRoutes:
             reference, workflow_id = request.path_params["reference"], request.path_params["workflow_id"]
             raise Problem(404, f"Found no running task {reference} of workflow {workflow_id} to update")
         run = self._service.run(attempt.workflow_instance_id)
-        return json_answer(self._service.show_run(run))
+        return json_answer(show_run(run))
 
     async def _update_by_reference(self, request: Request) -> TaskState | None:
         output = await read_map(request)
@@ -162,7 +163,7 @@ class TaskRoutes:
         found = self._service.task(task_id)
         if found is None:
             raise Problem(404, f"Task not found for taskId: {task_id}")
-        return json_answer(self._service.show_task(*found))
+        return json_answer(show_task(*found))
 
     async def add_log(self, request: Request) -> Response:
         """Append the raw body to a task's log; tasks that do not exist have logs too."""
@@ -233,13 +234,7 @@ def _decode(body: bytes) -> TaskReport:
 
 
 async def _report(request: Request) -> TaskReport:
-    content_type = request.headers.get("content-type", "")
-    if not content_type.startswith("application/json"):
-        await read_json(request)  # raises for all but unusual JSON types
-    body = await read_body(request)
-    if not body:
-        raise Problem(500, f"Required request body is missing: {request.method} {request.url.path}")
-    return _decode(body)
+    return _decode(await read_json_bytes(request))
 
 
 def _require_ids(said: TaskReport) -> None:

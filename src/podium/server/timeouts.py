@@ -1,11 +1,15 @@
-"""When an execution has waited too long. Pure: the same rules say what is over and when to look again."""
+"""Time: how long things may take and how long retries wait.
+
+Pure; the same rules say what is over and when to look again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from podium.server.blueprint import Node
     from podium.server.definitions import TaskDefinition
     from podium.server.state import Run, TaskState
 
@@ -80,3 +84,17 @@ def next_deadline(run: Run) -> int | None:
     if whole is not None:
         found.append(whole)
     return min(found, default=None)
+
+
+def retry_delay(node: Node, failed: TaskState, random: Callable[[], float]) -> float:
+    """Return the seconds between a failed attempt and the next. ``random`` gives 0 <= x < 1."""
+    definition = node.definition
+    factor = 1
+    if definition.retry_logic == "LINEAR_BACKOFF":
+        factor = definition.backoff_scale_factor * (failed.retry_count + 1)
+    elif definition.retry_logic == "EXPONENTIAL_BACKOFF":
+        factor = 2 ** min(failed.retry_count, 32)  # past any sensible delay; keeps the number small
+    delay = definition.retry_delay_seconds * factor
+    if definition.max_retry_delay_seconds > 0:
+        delay = min(delay, definition.max_retry_delay_seconds)
+    return delay + definition.backoff_jitter_ms * random() / 1000

@@ -63,16 +63,24 @@ def _too_large() -> Problem:
     return Problem(413, f"The request body is larger than {BODY_LIMIT} bytes")
 
 
-async def read_json(request: Request, *, required: bool = True) -> Any:
-    """Return the decoded JSON body, or None if there is none and none is required. Raises Problem."""
+async def read_json_bytes(request: Request, *, required: bool = True) -> bytes:
+    """Return the body of a request that declares it as JSON; empty only if none is required. Raises Problem."""
     body = await read_body(request)
     if not body:
         if required:
             raise Problem(500, f"Required request body is missing: {request.method} {request.url.path}")
-        return None
+        return body
     content_type = request.headers.get("content-type", "")
     if not content_type.partition(";")[0].strip().lower().endswith(("/json", "+json")):
         raise Problem(500, f"Content-Type '{content_type}' is not supported")
+    return body
+
+
+async def read_json(request: Request, *, required: bool = True) -> Any:
+    """Return the decoded JSON body, or None if there is none and none is required. Raises Problem."""
+    body = await read_json_bytes(request, required=required)
+    if not body:
+        return None
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

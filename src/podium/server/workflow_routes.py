@@ -12,7 +12,7 @@ from podium.server import control
 from podium.server.definitions import Document, WorkflowDefinition, read_document
 from podium.server.engine import Turn
 from podium.server.problems import InvalidError, Problem
-from podium.server.service import plain
+from podium.server.shown import plain, show_run, show_task
 from podium.server.validation import check_workflow_definition
 from podium.server.web import (
     as_integer,
@@ -154,14 +154,14 @@ class WorkflowRoutes:
             blocking = next(iter(run.open_attempts()), run.attempts[-1] if run.attempts else None)
             if blocking is None or not in_time:
                 raise Problem(500, "value")  # the real server's whole text when no task blocks
-            shown = plain(self._service.show_task(run, blocking))
+            shown = plain(show_task(run, blocking))
             answer |= shown | {"input": blocking.input_data, "output": blocking.output_data}
         else:
             answer |= {
                 "input": workflow.input,
                 "output": workflow.output,
                 "status": workflow.status,
-                "tasks": [self._service.show_task(run, attempt) for attempt in run.attempts],
+                "tasks": [show_task(run, attempt) for attempt in run.attempts],
                 "createTime": workflow.create_time,
                 "updateTime": workflow.update_time,
             }
@@ -172,7 +172,7 @@ class WorkflowRoutes:
     async def workflow(self, request: Request) -> Response:
         """Answer an execution."""
         run = self._run(request)
-        return json_answer(self._service.show_run(run, with_tasks=flag(request, "includeTasks", default=True)))
+        return json_answer(show_run(run, with_tasks=flag(request, "includeTasks", default=True)))
 
     async def status(self, request: Request) -> Response:
         """Answer the status of an execution, with output and variables on request."""
@@ -192,7 +192,7 @@ class WorkflowRoutes:
         start, count = max(0, integer(request, "start", 0)), max(0, integer(request, "count", 15))
         statuses = {status for text in request.query_params.getlist("status") for status in text.split(",") if status}
         found = [attempt for attempt in run.attempts if not statuses or attempt.status in statuses]
-        page = [self._service.show_task(run, attempt) for attempt in found[start : start + count]]
+        page = [show_task(run, attempt) for attempt in found[start : start + count]]
         return json_answer({"totalHits": len(found), "results": page})
 
     async def running(self, request: Request) -> Response:
@@ -210,7 +210,7 @@ class WorkflowRoutes:
             only_open=not flag(request, "includeClosed"),
         )
         with_tasks = flag(request, "includeTasks")
-        return json_answer([self._service.show_run(self._service.run(found), with_tasks=with_tasks) for found in ids])
+        return json_answer([show_run(self._service.run(found), with_tasks=with_tasks) for found in ids])
 
     def _run(self, request: Request) -> Run:
         return self._service.run(request.path_params["workflow_id"])
