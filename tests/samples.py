@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import logging
 import os
 import signal
 import threading
@@ -353,6 +354,23 @@ def holds_the_gil(seconds: int) -> dict[str, Any]:
     """Sleep inside a C call that does not release the GIL."""
     ctypes.PyDLL(None).sleep(seconds)
     return {"held": seconds}
+
+
+def writes_log(text: str) -> None:
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        logging.getLogger("samples.log").exception("%s 100%%", text)
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.calls = 0
+        self.lock = threading.Lock()
+
+    def count(self) -> None:
+        with self.lock:
+            self.calls += 1
 
 
 ALL = [

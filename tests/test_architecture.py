@@ -61,21 +61,21 @@ def _imports(path: Path, *, type_checking: bool = False) -> set[str]:
 
 
 @pytest.mark.parametrize("module", [name for name in _modules() if name != "__init__"])
-def test_imports_go_down_the_layers(module: str):
+def test_imports_go_down_the_layers(module: str) -> None:
     own = _layer(module)
     for imported in _imports(_modules()[module]):
         if imported.split(".")[0] != module.split(".", maxsplit=1)[0]:
             assert _layer(imported) <= own, f"podium.{module} (layer {own}) imports podium.{imported}"
 
 
-def test_embedded_server_imports_only_the_lowest_layer():
+def test_embedded_server_imports_only_the_lowest_layer() -> None:
     for module, path in _modules().items():
         if module.startswith("server"):
             outside = {name for name in _imports(path) if not name.startswith("server")}
             assert all(_layer(name) == 0 for name in outside), f"podium.{module} imports {outside}"
 
 
-def test_no_import_cycles():
+def test_no_import_cycles() -> None:
     graph = {module: _imports(path) & _modules().keys() for module, path in _modules().items() if module != "__init__"}
     done: set[str] = set()
 
@@ -90,14 +90,14 @@ def test_no_import_cycles():
         walk(module, ())
 
 
-def test_all_is_complete_sorted_and_resolves():
+def test_all_is_complete_sorted_and_resolves() -> None:
     assert sorted(podium.__all__) == podium.__all__
     assert set(podium.__all__) == {*podium._HOME_OF, "__version__"}
     for name in podium.__all__:
         assert getattr(podium, name) is not None
 
 
-def test_unknown_name_is_an_attribute_error():
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = podium.Nonsense
 
@@ -107,7 +107,7 @@ def _in_fresh_interpreter(code: str) -> str:
     return result.stdout.strip()
 
 
-def test_import_loads_no_optional_part_and_changes_no_global():
+def test_import_loads_no_optional_part_and_changes_no_global() -> None:
     code = """
 import asyncio, logging, multiprocessing, os, signal, sys, threading
 before = (
@@ -130,7 +130,7 @@ print([name for name in heavy if name in sys.modules])
     assert _in_fresh_interpreter(code) == "[]"
 
 
-def test_children_load_only_what_execution_needs():
+def test_children_load_only_what_execution_needs() -> None:
     code = f"""
 import sys
 import podium.member, podium.forkserver
@@ -141,7 +141,7 @@ print(sorted(loaded & {NOT_IN_CHILDREN!r}), "pyreqwest" in sys.modules)
     assert _in_fresh_interpreter(code) == "[] False"
 
 
-def test_modules_and_functions_stay_small():
+def test_modules_and_functions_stay_small() -> None:
     for module, path in _modules().items():
         text = path.read_text()
         assert text.count("\n") <= 400, f"podium.{module} has {text.count(chr(10))} lines"
