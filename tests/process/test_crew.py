@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ MODES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_same_outcome_in_every_isolation_and_start_method(rig: Rig, mode: dict[str, Any]) -> None:
-    functions = [samples.returns_dict, samples.sees_context_async, samples.fails_first]
+    functions: list[Callable[..., Any]] = [samples.returns_dict, samples.sees_context_async, samples.fails_first]
     rig.define(*functions, retry_count=2)
     with rig.running(*map(rig.worker, functions), **mode) as handler:
         assert handler.is_healthy()
@@ -155,7 +156,7 @@ def test_child_log_records_arrive_in_the_parent(rig: Rig, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO), rig.running(rig.worker(samples.writes_log)) as handler:
         rig.run(samples.writes_log, text="from the child")
         pid = handler.get_worker_status()[0]["pid"]
-        record = until(lambda: next((r for r in caplog.records if r.name == "samples.log"), None), "the record")
+        (record,) = until(lambda: [r for r in caplog.records if r.name == "samples.log"], "the record")
         assert record.getMessage() == "from the child 100%"
         assert record.process == pid
         assert record.exc_text is not None

@@ -1,0 +1,174 @@
+"""Tasks and what workers report about them."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Any, Self
+
+import msgspec
+from msgspec import field
+
+from podium.models.wire import Wire
+
+
+class TaskResultStatus(StrEnum):
+    """The states a worker may report."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    FAILED_WITH_TERMINAL_ERROR = "FAILED_WITH_TERMINAL_ERROR"
+    IN_PROGRESS = "IN_PROGRESS"
+
+
+#: Task states after which an attempt never changes again.
+TERMINAL_TASK_STATUSES = frozenset(
+    {
+        "COMPLETED",
+        "COMPLETED_WITH_ERRORS",
+        "FAILED",
+        "FAILED_WITH_TERMINAL_ERROR",
+        "TIMED_OUT",
+        "CANCELED",
+        "SKIPPED",
+    }
+)
+
+
+class TaskExecLog(Wire):
+    """One line of a task's execution log."""
+
+    log: str = ""
+    task_id: str | None = None
+    created_time: int = 0
+
+
+class TaskResult(Wire):
+    """What a worker reports about one attempt.
+
+    A function may return one; task and workflow ids and the worker id are filled in by podium.
+    """
+
+    workflow_instance_id: str = ""
+    task_id: str = ""
+    #: A factory, because a default would be left out of the JSON and the server rejects a result without status.
+    status: TaskResultStatus = field(default_factory=lambda: TaskResultStatus.COMPLETED)
+    output_data: dict[str, Any] = field(default_factory=dict)
+    reason_for_incompletion: str | None = None
+    #: Seconds until an IN_PROGRESS task is handed out again.
+    callback_after_seconds: int = 0
+    worker_id: str | None = None
+    logs: list[TaskExecLog] = field(default_factory=list)
+    external_output_payload_storage_path: str | None = None
+    sub_workflow_id: str | None = None
+
+    def add_output_data(self, key: str, value: Any) -> Self:
+        """Set one output field."""
+        self.output_data[key] = value
+        return self
+
+    def log(self, message: str) -> Self:
+        """Add a line to the execution log, stamped with the current time."""
+        self.logs.append(TaskExecLog(log=message, created_time=time.time_ns() // 1_000_000))
+        return self
+
+    @classmethod
+    def complete(cls, output_data: dict[str, Any] | None = None) -> Self:
+        """Return a COMPLETED result."""
+        return cls(status=TaskResultStatus.COMPLETED, output_data=output_data or {})
+
+    @classmethod
+    def failed(cls, reason: str | None = None) -> Self:
+        """Return a FAILED result; the server retries the task if attempts are left."""
+        return cls(status=TaskResultStatus.FAILED, reason_for_incompletion=reason)
+
+    @classmethod
+    def failed_with_terminal_error(cls, reason: str | None = None) -> Self:
+        """Return a FAILED_WITH_TERMINAL_ERROR result; the server does not retry."""
+        return cls(status=TaskResultStatus.FAILED_WITH_TERMINAL_ERROR, reason_for_incompletion=reason)
+
+    @classmethod
+    def in_progress(cls, callback_after_seconds: int = 60) -> Self:
+        """Return an IN_PROGRESS result: the task is handed out again after that many seconds."""
+        return cls(status=TaskResultStatus.IN_PROGRESS, callback_after_seconds=callback_after_seconds)
+
+
+class Task(Wire):
+    """A task as the server hands it out.
+
+    ``workflow_task`` and ``task_definition`` are the server's JSON objects as they are: they are snapshots for
+    information, and a new value in them must not make a task unreadable.
+    """
+
+    task_id: str = ""
+    task_type: str = ""
+    task_def_name: str = ""
+    reference_task_name: str = ""
+    workflow_instance_id: str = ""
+    workflow_type: str = ""
+    status: str = "SCHEDULED"
+    input_data: dict[str, Any] = field(default_factory=dict)
+    output_data: dict[str, Any] = field(default_factory=dict)
+    retry_count: int = 0
+    poll_count: int = 0
+    seq: int = 0
+    iteration: int = 0
+    scheduled_time: int = 0
+    start_time: int = 0
+    end_time: int = 0
+    update_time: int = 0
+    first_start_time: int = 0
+    queue_wait_time: int = 0
+    response_timeout_seconds: int = 0
+    callback_after_seconds: int = 0
+    start_delay_in_seconds: int = 0
+    rate_limit_per_frequency: int = 0
+    rate_limit_frequency_in_seconds: int = 0
+    workflow_priority: int = 0
+    retried: bool = False
+    executed: bool = False
+    callback_from_worker: bool = True
+    loop_over_task: bool = False
+    subworkflow_changed: bool = False
+    worker_id: str | None = None
+    domain: str | None = None
+    correlation_id: str | None = None
+    reason_for_incompletion: str | None = None
+    retried_task_id: str | None = None
+    sub_workflow_id: str | None = None
+    parent_task_id: str | None = None
+    external_input_payload_storage_path: str | None = None
+    external_output_payload_storage_path: str | None = None
+    execution_name_space: str | None = None
+    isolation_group_id: str | None = None
+    runtime_metadata: dict[str, Any] | None = None
+    workflow_task: dict[str, Any] | None = None
+    task_definition: dict[str, Any] | None = None
+    execution_metadata: dict[str, Any] | None = None
+
+    def to_task_result(self, status: TaskResultStatus = TaskResultStatus.COMPLETED) -> TaskResult:
+        """Return a result for this task, ids filled in."""
+        return TaskResult(
+            task_id=self.task_id,
+            workflow_instance_id=self.workflow_instance_id,
+            status=status,
+            worker_id=self.worker_id,
+        )
+
+
+class TaskHead(Wire):
+    """The few fields of a task that the engine needs; the rest is read where the function runs."""
+
+    task_id: str
+    workflow_instance_id: str
+    response_timeout_seconds: int = 0
+    workflow_priority: int = 0
+    #: Kept as it came: a task that is given back needs it again, because the server replaces it.
+    output_data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
+
+
+class TaskIds(Wire):
+    """The least that must be readable to report anything about a task."""
+
+    task_id: str
+    workflow_instance_id: str
