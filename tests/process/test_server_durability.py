@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,9 @@ class Client:
     def __init__(self, address: tuple[str, int]) -> None:
         self._connection = http.client.HTTPConnection(*address, timeout=10)
 
+    def close(self) -> None:
+        self._connection.close()
+
     def call(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body)
         self._connection.request(method, f"/api{path}", data, {"Content-Type": "application/json"})
@@ -55,8 +58,8 @@ class Record:
         self.logged: list[str] = []
 
     def work(self, address: tuple[str, int], enough: threading.Event) -> None:
-        client = Client(address)
         number = 0
+        client = Client(address)
         try:
             while True:
                 number += 1
@@ -72,14 +75,15 @@ class Record:
                     enough.set()
         except (OSError, http.client.HTTPException):
             return  # the server was killed
+        finally:
+            client.close()
 
 
 def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     db = tmp_path / "conductor.db"
     records = [Record() for _ in range(4)]
     enough = threading.Event()
-    with server(db) as (process, address):
-        client = Client(address)
+    with server(db) as (process, address), closing(Client(address)) as client:
         client.call("POST", "/metadata/taskdefs", [{"name": "t", "retryCount": 0}])
         tasks = [{"name": "t", "taskReferenceName": "a"}, {"name": "next", "taskReferenceName": "b"}]
         client.call("POST", "/metadata/workflow", {"name": "flow", "tasks": tasks})
@@ -95,8 +99,7 @@ def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
 
-    with server(db) as (_, address):
-        client = Client(address)
+    with server(db) as (_, address), closing(Client(address)) as client:
         for record in records:
             for workflow_id in record.started:
                 assert client.call("GET", f"/workflow/{workflow_id}?includeTasks=false")["status"] == "RUNNING"

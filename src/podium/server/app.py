@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Route, Router
 
 from podium.server.bulk_routes import BulkRoutes
 from podium.server.metadata_routes import MetadataRoutes
@@ -52,7 +52,9 @@ def create_app(service: Service, store: Store, *, only_local: bool) -> ASGIApp:
         Route("/environment", _nothing, methods=["GET"]),
         Route("/event", _nothing, methods=["GET"]),
     ]
-    routes = [Mount("/api", routes=api), Route("/health", _health, methods=["GET"])]
+    # Not a Mount: its pattern loses paths with line breaks in a name.
+    routes = [Route(f"/api{route.path}", route.endpoint, methods=list(route.methods or ())) for route in api]
+    routes.append(Route("/health", _health, methods=["GET"]))
     router = Router(routes=routes, redirect_slashes=False, lifespan=lifespan)
     return Guard(router, _LOCAL_NAMES if only_local else None)
 

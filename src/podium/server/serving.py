@@ -34,16 +34,16 @@ class EmbeddedServer:
     def __init__(self, host: str = "127.0.0.1", port: int = 0, db: str = ":memory:") -> None:
         self._socket = _listen(host, port)
         try:
-            store = Store(db)
+            self._store = Store(db)
         except BaseException:
             self._socket.close()
             raise
         bound = self._socket.getsockname()[1]
         #: The URL of the API.
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{bound}/api"
-        service = Service(store)
+        service = Service(self._store)
         config = uvicorn.Config(
-            create_app(service, store, only_local=_is_loopback(host)),
+            create_app(service, self._store, only_local=_is_loopback(host)),
             http="httptools",
             ws="none",
             lifespan="on",
@@ -64,6 +64,7 @@ class EmbeddedServer:
             self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
+            self._store.close()
 
     def stop(self) -> None:
         """Make ``run`` return soon: polls are answered at once, requests in flight get 3 s."""

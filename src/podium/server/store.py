@@ -112,7 +112,7 @@ class Store:
             self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Commit and close."""
+        """Commit and close; closing twice is fine."""
         try:
             self.commit()
         finally:

@@ -36,14 +36,14 @@ def test_used_port_and_wrong_addresses_are_refused() -> None:
         EmbeddedServer(port=taken.getsockname()[1])
     with pytest.raises(ConfigError, match="port must be 0 to 65535"):
         EmbeddedServer(port=70_000)
-    with pytest.raises(ConfigError, match="cannot listen on|not an address"):
+    with pytest.raises(ConfigError, match=r"cannot listen on|not an address"):
         EmbeddedServer(host="203.0.113.1")
     with pytest.raises(ConfigError, match="no such directory"):
         EmbeddedServer(db="/nowhere/at/all.db")
 
 
 def test_failure_to_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EmbeddedServer, "run", lambda *_args, **_fields: 1 / 0)
+    monkeypatch.setattr("podium.server.serving._Server.run", lambda *_args, **_fields: 1 / 0)
     with pytest.raises(StartError) as caught, local_server():
         pass
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
