@@ -78,7 +78,6 @@ class BootFailed(_Frame, tag="boot-failed"):
     """The child cannot run: the user's module raised, or a function was not found."""
 
     message: str
-    traceback: str
 
 
 class Cause(msgspec.Struct, array_like=True, frozen=True, gc=False):

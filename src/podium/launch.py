@@ -121,7 +121,8 @@ def main_preparation(*, with_main: bool) -> dict[str, Any]:
     wanted = {"sys_path", "sys_argv", "dir", "orig_dir"}
     if with_main:
         wanted |= {"init_main_from_name", "init_main_from_path"}
-        if not wanted & {"init_main_from_name", "init_main_from_path"} & data.keys():
+        by_path = data.get("init_main_from_path")
+        if "init_main_from_name" not in data and (by_path is None or not Path(by_path).is_file()):
             raise StartError(
                 "workers are declared in an interactive session or in a program read from standard input, which a "
                 'worker process cannot import: put them into a module, or use isolation="thread"'
@@ -281,7 +282,7 @@ class ForkServerLauncher:
             case Preloaded():
                 self._opened.set_result(frame)
             case BootFailed(message):
-                self._opened.set_exception(StartError(message).with_traceback(None))
+                self._opened.set_exception(StartError(message))
             case Forked(pid):
                 self._waiting.popleft().set_result(pid)
             case Exited(pid, exit_code):

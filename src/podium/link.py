@@ -128,8 +128,8 @@ class ChildLink(asyncio.Protocol):
                     _log(fields)
                 case Ready():
                     self._ready.set_result(None)
-                case BootFailed(message, traceback):
-                    self._ready.set_exception(StartError(f"{self.title}: {message}\n{traceback}"))
+                case BootFailed(message):
+                    self._ready.set_exception(StartError(f"{self.title}: {message}"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Take note that the child is gone, or cannot be talked to any more, which comes to the same."""

@@ -135,9 +135,14 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
 
 
 def boot_failure(error: BaseException) -> BootFailed:
-    """Return the frame that tells the parent why a child cannot run."""
-    text = str(error) if isinstance(error, (StartError, DeclarationError)) else f"{type(error).__name__}: {error}"
-    return BootFailed(text, "".join(traceback.format_exception(error)))
+    """Return the frame that tells the parent why a child cannot run.
+
+    podium's own errors say what to do; an exception of the user's module needs its traceback.
+    """
+    if isinstance(error, (StartError, DeclarationError)):
+        return BootFailed(str(error))
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return BootFailed(f"{type(error).__name__} while the modules of the workers were imported:\n{trace}")
 
 
 class _Member(asyncio.Protocol):
