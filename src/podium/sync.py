@@ -7,13 +7,15 @@ loop in a background thread and waits, with the same signature for readers and t
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
+from concurrent.futures import CancelledError
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from podium.client import AsyncClient
-from podium.errors import ConfigError
+from podium.errors import ConfigError, ConnectError, CutError, PodiumError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Seconds that the end of a program waits for the background thread.
+_PATIENCE: Final = 2.0
+
 
 class Portal:
     """An event loop in a daemon thread, started with the first call and again in a forked child."""
@@ -31,36 +36,68 @@ class Portal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pid = 0
+        self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and return its result, from any thread but the loop's own."""
-        loop = self._running_loop()
-        if threading.current_thread() is self._thread:
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        except PodiumError:
             work.close()
-            raise ConfigError("a blocking Client call cannot run on the client's own event loop: use AsyncClient")
-        future = asyncio.run_coroutine_threadsafe(work, loop)
+            raise
         try:
             return future.result()
-        except BaseException:
-            # An interrupt ends the wait, and so must it end the work; after the work's own failure this does nothing.
+        except CancelledError:
+            raise CutError("the program ended during the request") from None
+        except KeyboardInterrupt:
             future.cancel()
             raise
+
+    def end(self) -> None:
+        """Cancel what is under way, refuse what comes, end the thread: the interpreter is going down."""
+        self._ended = True
+        if self._loop is None or self._thread is None or self._pid != os.getpid():
+            return
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop)
+        self._thread.join(_PATIENCE)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._pid != os.getpid():
             # Threads do not survive a fork, and the lock may have been held by one of them.
             self._lock, self._loop, self._pid = threading.Lock(), None, os.getpid()
+        if self._ended:
+            raise ConnectError("the program is ending")
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="podium-client", daemon=True)
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="podium-client", daemon=True)
                 self._thread.start()
-            return self._loop
+        if threading.current_thread() is self._thread:
+            raise ConfigError("a blocking Client call cannot run on the client's own event loop: use AsyncClient")
+        return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _cancel_others() -> None:
+    """Cancel all tasks of the running loop but this one, then stop the loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    asyncio.get_running_loop().stop()
 
 
 _portal = Portal()
+# A daemon thread that talks HTTP while the interpreter goes down could take the process along.
+atexit.register(_portal.end)
 
 
 def blocking(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -14,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from pyreqwest import exceptions as http_errors
 from pyreqwest.client import Client as HttpClient
-from pyreqwest.client import ClientBuilder
+from pyreqwest.client import ClientBuilder, SyncClientBuilder
 from pyreqwest.proxy import ProxyBuilder
 
 from podium.answers import Response, error_of, printable, refuses_token
@@ -286,7 +288,7 @@ def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError |
     return kind, words.format(printable(causes[-1] if causes else error.message))
 
 
-# --- the connection pool -------------------------------------------------------------------------------------------
+# --- the connection pool and its thread ----------------------------------------------------------------------------
 
 
 def _pool(configuration: Configuration) -> HttpClient:
@@ -363,3 +365,16 @@ def _check_pem_files(configuration: Configuration) -> None:
             raise ConfigError(
                 f"Configuration.cert_file and key_file: not an unencrypted PEM certificate with its key: {error}"
             ) from None
+
+
+@atexit.register
+def _leave_python() -> None:
+    """Wait until the HTTP library's thread is done with Python before the interpreter goes down.
+
+    That thread wakes event loops from outside. Caught at it by the interpreter's end, it aborts the whole process. It
+    does one thing after the other, so once it has refused a request that it may not send, the waking is behind it.
+    """
+    if _home_pid == os.getpid():
+        no_plain_http = SyncClientBuilder().https_only(enable=True).danger_accept_invalid_certs(enable=True).build()
+        with suppress(http_errors.BuilderError):
+            no_plain_http.get("http://never-sent.invalid/").build().send()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fake_server import FakeServer, text_answer
+from fake_server import Answer, FakeServer, Fault, json_answer, text_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +115,60 @@ def test_a_program_ends_at_once_with_clients_open() -> None:
     with FakeServer() as server:
         server.otherwise(text_answer("id"))
         assert python(code, server.url) == "id\n"
+
+
+def test_a_program_ends_cleanly_right_after_its_last_request() -> None:
+    """The HTTP library's thread, caught by the interpreter's end, aborts the process: it did in every tenth run."""
+    code = """
+        import asyncio, sys
+        from podium.client import AsyncClient
+        from podium.config import Configuration
+
+        client = AsyncClient(Configuration(server_api_url=sys.argv[1]))
+
+        async def work():
+            await asyncio.gather(*(client.start_workflow("w") for _ in range(50)))
+
+        asyncio.run(work())
+    """
+    with FakeServer() as server:
+        server.otherwise(text_answer("id"))
+        for _ in range(10):
+            assert python(code, server.url) == ""
+
+
+def test_a_program_ends_cleanly_while_a_daemon_thread_waits_for_an_answer() -> None:
+    code = """
+        import sys, threading
+        from podium.config import Configuration
+        from podium.errors import TransportError
+        from podium.sync import Client
+
+        def poll():
+            with Client(Configuration(server_api_url=sys.argv[1])) as client:
+                sent.set()
+                try:
+                    client.start_workflow("w")
+                except TransportError as error:
+                    print(error)
+                    client.start_workflow("w")
+
+        threading.excepthook = lambda failure: print(failure.exc_value)
+        sent = threading.Event()
+        threading.Thread(target=poll, daemon=True).start()
+        sent.wait()
+        with Client(Configuration(server_api_url=sys.argv[1])) as client:
+            while not client.get_task_defs():  # the server says when it has the thread's request
+                pass
+    """
+    with FakeServer() as server:
+        server.on("POST", "/api/workflow", Answer(fault=Fault.SILENCE))
+        server.on("GET", "/api/metadata/taskdefs", lambda _: json_answer([{}] * len(server.to("/api/workflow"))))
+        assert python(code, server.url) in {
+            "",  # the interpreter was faster than the thread
+            "the program ended during the request\n",
+            "the program ended during the request\nthe program is ending\n",
+        }
 
 
 def test_importing_the_transport_starts_nothing_and_loads_no_heavy_modules() -> None:
