@@ -17,10 +17,10 @@ SOURCE = Path(podium.__file__).parent
 #: without a cycle.
 LAYERS: list[set[str]] = [
     {"errors", "models", "backoff", "frames", "events", "loops"},
-    {"options", "workflow", "context", "config", "convert", "binding", "registry", "types_*"},
+    {"options", "workflow", "context", "config", "convert", "binding", "registry"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {"polled", "execution", "pool", "member", "runner", "delivery", "lease"},
-    {"forkserver", "launch", "link", "crew", "thread_crew", "engine", "plan", "handler"},
+    {"crew", "engine", "plan", "handler"},
     {"server", "testing", "cli", "demo", "__main__"},
 ]
 #: What a crew child loads: never these.
@@ -34,7 +34,7 @@ def _modules() -> dict[str, Path]:
 def _layer(module: str) -> int:
     top = module.split(".", maxsplit=1)[0]
     for number, names in enumerate(LAYERS):
-        if top in names or any(name.endswith("*") and top.startswith(name[:-1]) for name in names):
+        if top in names:
             return number
     raise AssertionError(f"podium.{module} has no layer: add it to LAYERS")
 
@@ -133,7 +133,7 @@ print([name for name in heavy if name in sys.modules])
 def test_children_load_only_what_execution_needs() -> None:
     code = f"""
 import sys
-import podium.member, podium.forkserver
+import podium.member, podium.crew.forkserver
 from podium import worker_task, TaskInProgress, get_task_context
 loaded = {{name.removeprefix("podium.").split(".")[0] for name in sys.modules if name.startswith("podium.")}}
 print(sorted(loaded & {NOT_IN_CHILDREN!r}), "pyreqwest" in sys.modules)

@@ -21,12 +21,12 @@ import typing
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
+from podium.convert.compose import missing, unknown
+from podium.convert.decode import Compiler, guarded
+from podium.convert.path import within
+from podium.convert.shape import resolve
 from podium.errors import ConversionError, DeclarationError
 from podium.models import Task
-from podium.types_compose import missing, unknown
-from podium.types_decode import Compiler, guarded
-from podium.types_path import within
-from podium.types_shape import resolve
 
 _UNION = (typing.Union, types.UnionType)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from podium.client import AsyncClient
-from podium.crew import ProcessCrew, RestartPolicy
+from podium.crew.process import ProcessCrew, RestartPolicy
+from podium.crew.thread import ThreadCrew
 from podium.delivery import Delivery
 from podium.errors import StartError
 from podium.events import EventDispatcher
@@ -20,15 +21,14 @@ from podium.lease import LeaseKeeper
 from podium.loops import loop_factory
 from podium.registration import register_task_definitions
 from podium.runner import Runner
-from podium.thread_crew import ThreadCrew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from podium.config import Configuration
+    from podium.crew.launch import Launcher
     from podium.execution import Runnable
     from podium.frames import Boot
-    from podium.launch import Launcher
     from podium.registry import Worker
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from podium.config import Configuration
-from podium.crew import RestartPolicy
+from podium.crew.launch import START_METHODS
+from podium.crew.process import RestartPolicy
 from podium.delivery import UPDATE_RETRY_DELAYS
 from podium.engine import Engine, Plan, status_of
 from podium.errors import ConfigError, DeclarationError, StartError
-from podium.launch import START_METHODS
 from podium.member import refuse_while_importing
 from podium.plan import Defaults, plan_crews
 from podium.registry import Worker, get_registered_workers
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import FrameType
 
-    from podium.launch import StartMethod
+    from podium.crew.launch import StartMethod
     from podium.options import Isolation
 
 logger = logging.getLogger(__name__)

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from podium.config import default_worker_id
+from podium.crew.launch import check_importable, main_preparation, make_launcher
 from podium.engine import CrewPlan
 from podium.errors import DeclarationError
 from podium.frames import Boot, WorkerRef
-from podium.launch import check_importable, main_preparation, make_launcher
 from podium.member import compile_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from podium.launch import Launcher, StartMethod
+    from podium.crew.launch import Launcher, StartMethod
     from podium.options import Isolation
     from podium.registry import Worker
 

@@ -129,7 +129,7 @@ def test_every_task_of_a_killed_child_is_failed_and_the_next_child_goes_on(
 
 
 def test_defect_28_backoff_grows_and_is_limited() -> None:
-    from podium.crew import RestartPolicy
+    from podium.crew.process import RestartPolicy
 
     policy = RestartPolicy(max_attempts=5)
     assert [policy.delay(deaths) for deaths in range(1, 7)] == [0, 1, 2, 4, 8, None]

@@ -21,7 +21,7 @@ from podium.convert import converter_for, to_json, to_output
 from podium.errors import ConversionError
 
 if TYPE_CHECKING:
-    from podium.types_scalar import Plan
+    from podium.convert.scalar import Plan
 
 Typed = tuple[Any, st.SearchStrategy[Any]]
 Values = st.SearchStrategy[Any]
@@ -192,7 +192,7 @@ def test_any_json_is_read_or_refused_the_same_with_and_without_msgspec(
 ) -> None:
     annotation, value = case
     data = mutate(to_json(value), replacement, turns)
-    with mock.patch("podium.types_decode.accelerated", _unchanged):
+    with mock.patch("podium.convert.decode.accelerated", _unchanged):
         careful = outcome(annotation, data)
     fast = outcome(annotation, data)
     assert fast == careful

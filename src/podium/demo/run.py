@@ -23,7 +23,7 @@ from podium.errors import NotFoundError, PodiumError, StartError
 from podium.handler import TaskHandler
 
 if TYPE_CHECKING:
-    from podium.launch import StartMethod
+    from podium.crew.launch import StartMethod
     from podium.models import Workflow
     from podium.options import Isolation
 

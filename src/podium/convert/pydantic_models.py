@@ -1,0 +1,78 @@
+"""pydantic's types, if the user's own code has loaded pydantic: this module never imports it.
+
+pydantic reads and writes its models itself, by their own settings (aliases, strictness, extra keys), as JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+
+from podium.convert.path import join, key_segment, type_name
+from podium.convert.scalar import ANYTHING, Convert, Fit, Plan
+from podium.errors import ConversionError, DeclarationError
+
+
+def is_pydantic(cls: type) -> bool:
+    """Return whether a class is a pydantic model or a pydantic dataclass."""
+    return "pydantic" in sys.modules and hasattr(cls, "__pydantic_validator__")
+
+
+def has_pydantic_marks(metadata: Any) -> bool:
+    """Return whether the metadata of ``Annotated`` is meant for pydantic, as ``Field(gt=0)`` is."""
+    return "pydantic" in sys.modules and any(
+        type(mark).__module__.partition(".")[0] in {"pydantic", "annotated_types"} for mark in metadata
+    )
+
+
+def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
+    """Return the plan that leaves an annotation to pydantic."""
+    pydantic = sys.modules["pydantic"]
+    try:
+        adapter = pydantic.TypeAdapter(annotation)
+    except (pydantic.PydanticUserError, NameError) as error:
+        raise DeclarationError(f"pydantic cannot read {annotation!r}: {error}") from error
+    name = getattr(annotation, "__name__", "value")
+    fields = getattr(annotation, "model_fields", None) or getattr(annotation, "__pydantic_fields__", None) or {}
+    known = frozenset(field.alias or attribute for attribute, field in fields.items())
+
+    def convert(value: Any) -> Any:
+        if closed and fields and type(value) is dict and not known.issuperset(value):
+            key = next(key for key in value if key not in known)
+            raise ConversionError(key_segment(key), f"unknown key ({name} has: {', '.join(sorted(known))})")
+        try:
+            # As JSON, because a strict model takes an ISO date from JSON, but not from a Python str.
+            return adapter.validate_json(msgspec.json.encode(value))
+        except pydantic.ValidationError as error:
+            raise _translated(error) from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConversionError("", f"not JSON: {error}") from error
+
+    fit: dict[type, int] = {dict: Fit.EXACT} if fields else dict(ANYTHING.fit)
+    return Plan(name, convert, fit, keys=known)
+
+
+def _translated(error: Any) -> ConversionError:
+    """Return the first problem that pydantic found, and how many more there are."""
+    problems = error.errors(include_url=False, include_context=False)
+    path = ""
+    for part in reversed(problems[0]["loc"]):
+        path = join(f"[{part}]" if isinstance(part, int) else key_segment(part), path)
+    message = problems[0]["msg"]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return ConversionError(path, message[:1].lower() + message[1:] + more)
+
+
+def pydantic_encoder(cls: type) -> Convert:
+    """Return the function that turns instances of a pydantic class into what its validator takes back."""
+    adapter = sys.modules["pydantic"].TypeAdapter(cls)
+
+    def encode(value: Any) -> Any:
+        try:
+            return adapter.dump_python(value, mode="json", by_alias=True)
+        except (TypeError, ValueError) as error:  # pydantic's own serialisation errors are ValueErrors
+            raise ConversionError("", f"{type_name(cls)} cannot be JSON: {error}") from error
+
+    return encode

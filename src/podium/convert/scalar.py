@@ -1,0 +1,264 @@
+"""Reading the types that are not made of others: scalars, texts, bare list and dict.
+
+Each is a ``Plan``: the function that reads it, its name in messages, and for every JSON type that it can be read from
+a rank that says how well the two fit. Unions try their members in the order of these ranks (lower first).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import PurePath
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from podium.convert.path import json_name, mismatch, shown
+from podium.errors import ConversionError, DeclarationError
+
+Convert = Callable[[Any], Any]
+
+
+class Fit(enum.IntEnum):
+    """How specific a type is about the JSON values it is read from; unions try low numbers first."""
+
+    #: Literal, Enum: a few values.
+    LISTED = 0
+    #: int from int, a class from an object, a tuple from an array.
+    EXACT = 1
+    #: float from int, list from an array, dict from an object.
+    NEAR = 2
+    #: date from text, set from an array.
+    PARSED = 3
+    #: str from text.
+    TEXT = 4
+    #: Path from text, int from 3.0: something else fits as well or better.
+    LOOSE = 5
+    ANYTHING = 9
+
+
+KINDS: tuple[type, ...] = (NoneType, bool, int, float, str, list, dict)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Plan:
+    """How one annotation is read from JSON."""
+
+    #: Name in error messages.
+    name: str
+    convert: Convert
+    #: JSON type -> rank.
+    fit: dict[type, int]
+    #: Whether msgspec.convert(), where it succeeds, gives the same value.
+    native: bool = False
+    #: JSON keys of an object-like class, or of those inside a container.
+    keys: frozenset[str] = frozenset()
+
+
+def same(value: Any) -> Any:
+    """Return the value itself."""
+    return value
+
+
+ANYTHING = Plan("anything", same, dict.fromkeys(KINDS, Fit.ANYTHING), native=True)
+
+
+def _exact(kind: type) -> Convert:
+    expected = json_name(kind())
+
+    def convert(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        raise mismatch(expected, value)
+
+    return convert
+
+
+def _int(value: Any) -> int:
+    if type(value) is int:
+        return value
+    # JSON has one kind of number: other languages write 3 as 3.0. Beyond 2**53 a float may stand for another integer.
+    if type(value) is float and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    raise mismatch("int", value)
+
+
+def _float(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConversionError("", "expected float, got an int beyond its range") from None
+    raise mismatch("float", value)
+
+
+def _parsed(kind: type, expected: str, fallback: Convert | None = None) -> Convert:
+    """Return a converter that lets msgspec parse, and ``fallback`` what msgspec does not know."""
+
+    def convert(value: Any) -> Any:
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            pass
+        try:
+            if fallback is not None:
+                return fallback(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise ConversionError(
+            "", f"expected {expected}, got {shown(value) if type(value) is str else json_name(value)}"
+        )
+
+    return convert
+
+
+def _datetime(value: str) -> dt.datetime:
+    """Parse the ISO 8601 forms beside RFC 3339, such as offsets with seconds; a date alone has no time and is none."""
+    if len(value) <= len("2024-01-01"):
+        raise ValueError(value)
+    return dt.datetime.fromisoformat(value)
+
+
+def _seconds(value: float) -> dt.timedelta:
+    if type(value) not in (int, float):
+        raise TypeError(value)
+    return dt.timedelta(seconds=value)
+
+
+def _bytes(kind: Callable[[bytes], Any]) -> Convert:
+    def convert(value: Any) -> Any:
+        if type(value) is not str:
+            raise mismatch("base64 text", value)
+        try:
+            return kind(base64.b64decode(value, validate=True))
+        except (binascii.Error, ValueError):
+            raise ConversionError("", f"expected base64 text, got {shown(value)}") from None
+
+    return convert
+
+
+def _path(kind: type[PurePath]) -> Convert:
+    def convert(value: Any) -> PurePath:
+        if type(value) is str:
+            return kind(value)
+        raise mismatch("path", value)
+
+    return convert
+
+
+_DATE_TIME = "an ISO 8601 date and time"
+_TEXT_ONLY: dict[type, int] = {str: Fit.PARSED}
+_TEXT_OR_NUMBER: dict[type, int] = {str: Fit.PARSED, int: Fit.PARSED, float: Fit.PARSED}
+
+LEAVES: dict[Any, Plan] = {
+    Any: ANYTHING,
+    object: ANYTHING,
+    None: Plan("null", _exact(NoneType), {NoneType: Fit.EXACT}, native=True),
+    NoneType: Plan("null", _exact(NoneType), {NoneType: Fit.EXACT}, native=True),
+    bool: Plan("bool", _exact(bool), {bool: Fit.EXACT}, native=True),
+    str: Plan("str", _exact(str), {str: Fit.TEXT}, native=True),
+    int: Plan("int", _int, {int: Fit.EXACT, float: Fit.LOOSE}, native=True),
+    float: Plan("float", _float, {float: Fit.EXACT, int: Fit.NEAR}, native=True),
+    dt.datetime: Plan("datetime", _parsed(dt.datetime, _DATE_TIME, _datetime), _TEXT_ONLY, native=True),
+    dt.date: Plan("date", _parsed(dt.date, "an ISO 8601 date"), _TEXT_ONLY, native=True),
+    dt.time: Plan("time", _parsed(dt.time, "an ISO 8601 time"), _TEXT_ONLY, native=True),
+    dt.timedelta: Plan(
+        "timedelta",
+        _parsed(dt.timedelta, "an ISO 8601 duration or a number of seconds", _seconds),
+        _TEXT_OR_NUMBER,
+        native=True,
+    ),
+    uuid.UUID: Plan("UUID", _parsed(uuid.UUID, "a UUID"), _TEXT_ONLY, native=True),
+    decimal.Decimal: Plan("Decimal", _parsed(decimal.Decimal, "a decimal number"), _TEXT_OR_NUMBER, native=True),
+    bytes: Plan("bytes", _bytes(bytes), {str: Fit.LOOSE}, native=True),
+    bytearray: Plan("bytearray", _bytes(bytearray), {str: Fit.LOOSE}, native=True),
+    memoryview: Plan("memoryview", _bytes(memoryview), {str: Fit.LOOSE}),
+    list: Plan("array", _exact(list), {list: Fit.NEAR}, native=True),
+    dict: Plan("object", _exact(dict), {dict: Fit.NEAR}, native=True),
+}
+
+
+def text_plan(cls: type) -> Plan | None:
+    """Return the plan of a path class or of a subclass of str, int or float; None for other classes."""
+    if issubclass(cls, PurePath):
+        return Plan(cls.__name__, _path(cls), {str: Fit.LOOSE})
+    for base in (str, int, float):
+        if issubclass(cls, base):
+            return _derived(cls, LEAVES[base])
+    return None
+
+
+def _derived(cls: type, base: Plan) -> Plan:
+    def convert(value: Any) -> Any:
+        return build(cls, base.convert(value))
+
+    return Plan(cls.__name__, convert, dict.fromkeys(base.fit, Fit.PARSED))
+
+
+def build(cls: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:
+    """Call a user's class; whatever it objects to becomes a ConversionError.
+
+    Raises ConversionError, and RecursionError and MemoryError, which say nothing about the value.
+    """
+    try:
+        return cls(*arguments, **fields)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception as error:
+        name = getattr(cls, "__name__", "the class")
+        reason = str(error) if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: {error}"
+        raise ConversionError("", f"refused by {name}: {reason}") from error
+
+
+def choice_plan(what: str, members: Iterable[tuple[Any, Any]], otherwise: Convert | None = None) -> Plan:
+    """Return the plan of an Enum or Literal: pairs of a JSON value and what it stands for.
+
+    ``otherwise`` is asked for values that are not listed; it raises ValueError for what it does not know either.
+    """
+    table: dict[tuple[bool, Any], Any] = {}
+    for encoded, member in members:
+        if type(encoded) not in KINDS or isinstance(encoded, (list, dict)):
+            raise DeclarationError(f"{what}: {member!r} cannot be told by a JSON text, number or boolean")
+        # bool is apart because True == 1; 1 and 1.0 are the same JSON number.
+        table.setdefault((type(encoded) is bool, encoded), member)
+    allowed = ", ".join(shown(encoded) for _, encoded in table)
+    kinds = {type(encoded) for _, encoded in table}
+
+    def convert(value: Any) -> Any:
+        kind = type(value)
+        try:
+            return table[kind is bool, value]
+        except (KeyError, TypeError):
+            pass
+        try:
+            if otherwise is not None and kind in kinds:
+                return otherwise(value)
+        except (ValueError, KeyError, TypeError):
+            pass
+        got = shown(value) if kind in KINDS and kind not in (list, dict) else json_name(value)
+        raise ConversionError("", f"expected one of {allowed}, got {got}")
+
+    if kinds & {int, float}:
+        kinds |= {int, float}
+    return Plan(
+        what, convert, dict.fromkeys(kinds, Fit.LISTED), native=kinds <= {str, NoneType} or kinds <= {int, float}
+    )
+
+
+def enum_plan(cls: type[enum.Enum], encode: Convert) -> Plan:
+    """Return the plan of an Enum: members are told by value, as ``encode`` shows it in JSON.
+
+    Values that are not listed go to the class itself, so ``_missing_`` and combined flags work.
+    """
+    plan = choice_plan(cls.__name__, [(encode(member.value), member) for member in cls.__members__.values()], cls)
+    plan.native = plan.native and not issubclass(cls, enum.Flag) and NoneType not in plan.fit
+    return plan

@@ -1,0 +1,121 @@
+"""The fork server: a clean process that imports the user's modules once and forks crew children from there.
+
+It has no threads, opens no connections and runs no tasks, so its children inherit nothing but loaded modules, which
+they share in memory. It is podium's own, and not multiprocessing's, so that the application's use of multiprocessing
+stays as it is.
+
+    parent -> server    Preload, then one byte with a socket for each child to fork
+    server -> parent    Preloaded | PreloadFailed, then Forked(pid) and Exited(pid, status)
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import threading
+from typing import Any, NoReturn
+
+import msgspec
+
+from podium import member
+from podium.frames import BootFailed, FrameReader, encode
+
+
+class Preload(msgspec.Struct, array_like=True, tag="preload"):
+    """What to import before forking."""
+
+    preparation: dict[str, Any]
+    imports: list[str]
+
+
+class Preloaded(msgspec.Struct, array_like=True, tag="preloaded"):
+    """Everything is imported. ``threads`` are the names of threads that the user's modules started."""
+
+    threads: list[str]
+
+
+class Forked(msgspec.Struct, array_like=True, tag="forked"):
+    """A child was forked; answers come in the order of the requests."""
+
+    pid: int
+
+
+class Exited(msgspec.Struct, array_like=True, tag="exited"):
+    """A child ended; ``exit_code`` is negative for a signal."""
+
+    pid: int
+    exit_code: int
+
+
+FromServer = Preloaded | BootFailed | Forked | Exited
+
+
+def main(control_fd: int) -> NoReturn:
+    """Serve forks on the control socket until the parent closes it. Never returns."""
+    control = socket.socket(fileno=control_fd)
+    preload = _read_preload(control)
+    try:
+        member.import_user_modules(preload.preparation, preload.imports)
+    except BaseException as error:  # sys.exit() at import is a failure to start, too
+        control.sendall(encode(member.boot_failure(error)))
+        os._exit(member.EXIT_BOOT_FAILED)
+    threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    control.sendall(encode(Preloaded(threads)))
+    gc.collect()
+    gc.freeze()  # what is loaded now stays loaded: children should not touch its pages to look for garbage
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    try:
+        while True:
+            ready, _, _ = select.select([control.fileno(), wake_read], [], [])
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+                _report_exits(control)
+            if control.fileno() in ready:
+                _fork_one(control, (wake_read, wake_write))
+    except (BrokenPipeError, ConnectionResetError):  # the parent is gone while it was being told something
+        os._exit(0)
+
+
+def _read_preload(control: socket.socket) -> Preload:
+    reader: FrameReader[Preload] = FrameReader(Preload)
+    while True:
+        data = control.recv(65536)
+        if not data:
+            os._exit(0)
+        if frames := reader.feed(data):
+            return frames[0]
+
+
+def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
+    data, fds, _, _ = socket.recv_fds(control, 1, 1)
+    if not data:
+        os._exit(0)
+    (child_fd,) = fds
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        control.close()
+        for fd in wake:
+            os.close(fd)
+        member.main(socket.socket(fileno=child_fd))
+    os.close(child_fd)
+    control.sendall(encode(Forked(pid)))
+
+
+def _report_exits(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        control.sendall(encode(Exited(pid, os.waitstatus_to_exitcode(status))))

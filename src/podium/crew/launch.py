@@ -1,0 +1,327 @@
+"""Starting child processes: by fork server, by spawn, or by fork. Nothing here is global to the application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections import deque
+from multiprocessing import spawn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
+
+import podium
+from podium import member
+from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
+from podium.errors import ConfigError, StartError
+from podium.frames import BootFailed, FrameReader, WorkerRef, encode
+from podium.registry import original_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+StartMethod = Literal["forkserver", "spawn", "fork"]
+START_METHODS: Final[tuple[StartMethod, ...]] = ("forkserver", "spawn", "fork")
+
+
+class Child:
+    """A started child process.
+
+    ``socket`` is the parent's end of the connection, ``exited`` resolves to the exit code: negative for a signal,
+    None if nobody can tell any more.
+    """
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self.socket = sock
+        self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    def set_exited(self, code: int | None) -> None:
+        """Record the end of the process."""
+        if not self.exited.done():
+            self.exited.set_result(code)
+
+    async def wait(self) -> int | None:
+        """Wait for the end and return the exit code. A waiter that is cancelled takes nobody else along."""
+        return await asyncio.shield(self.exited)
+
+    def kill(self) -> None:
+        """Kill the process if it still runs."""
+        if not self.exited.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+class Launcher(Protocol):
+    """A way to start children. All methods are called on the engine's loop."""
+
+    #: Whether children have the functions already, or must import them by name.
+    by_name: bool
+
+    async def open(self) -> None:
+        """Prepare; raises StartError if the user's modules cannot be imported."""
+
+    async def launch(self, functions: list[Callable[..., Any]]) -> Child:
+        """Start a child; ``functions`` are what it runs, in the order of its Boot frame."""
+
+    async def close(self) -> None:
+        """Release what ``open`` made; the children are gone by now."""
+
+
+def make_launcher(method: StartMethod, imports: list[str], preparation: dict[str, Any]) -> Launcher:
+    """Return the launcher for a start method; raises ConfigError where the system does not have it."""
+    if not hasattr(os, "fork"):
+        raise ConfigError('isolation="process" needs a POSIX system; use isolation="thread" here')
+    match method:
+        case "forkserver":
+            return ForkServerLauncher(imports, preparation)
+        case "spawn":
+            return SpawnLauncher()
+        case "fork":
+            return ForkLauncher()
+
+
+def check_importable(ref: WorkerRef, function: Callable[..., Any], start_method: StartMethod) -> None:
+    """Raise StartError, with the fix, if a child could not find this function by its name."""
+    fix = f'move it to the top level of its module, or use isolation="thread" (start_method={start_method!r})'
+    where = f"worker {ref.name!r}: {ref.module}:{ref.qualname}"
+    if "<lambda>" in ref.qualname:
+        raise StartError(f"{where} is a lambda, which a worker process cannot import: write it as a function; {fix}")
+    if "<locals>" in ref.qualname:
+        raise StartError(f"{where} is defined inside another function, so a worker process cannot import it: {fix}")
+    if not ref.module or not ref.qualname:
+        kind = type(function).__name__
+        raise StartError(
+            f"worker {ref.name!r}: a {kind} has no name that a worker process could import: wrap it; {fix}"
+        )
+    found: Any = sys.modules.get(ref.module)
+    for part in ref.qualname.split("."):
+        found = getattr(found, part, None)
+    if found is None or original_function(found) is not function:
+        raise StartError(
+            f"{where} is not what that name means in its module (a method of an object, or a replaced function), "
+            f"so a worker process cannot import it: {fix}"
+        )
+
+
+def main_preparation(*, with_main: bool) -> dict[str, Any]:
+    """Return what a child needs to see the same modules as this process.
+
+    ``with_main`` if it must import the main script too, because workers are declared there.
+    """
+    data = spawn.get_preparation_data("podium")
+    wanted = {"sys_path", "sys_argv", "dir", "orig_dir"}
+    if with_main:
+        wanted |= {"init_main_from_name", "init_main_from_path"}
+        by_path = data.get("init_main_from_path")
+        if "init_main_from_name" not in data and (by_path is None or not Path(by_path).is_file()):
+            raise StartError(
+                "workers are declared in an interactive session or in a program read from standard input, which a "
+                'worker process cannot import: put them into a module, or use isolation="thread"'
+            )
+    return {key: data[key] for key in wanted & data.keys()}
+
+
+def _interpreter(code: str, fd: int) -> subprocess.Popen[bytes]:
+    """Run a line of podium in a fresh interpreter that inherits nothing but ``fd`` and the standard streams."""
+    root = str(Path(podium.__file__).parent.parent)
+    flags = [f"-W{option}" for option in sys.warnoptions]
+    line = f"import sys; sys.path.append({root!r}); {code}"
+    return subprocess.Popen([sys.executable, *flags, "-c", line], pass_fds=[fd])  # noqa: S603 - our own line
+
+
+class SpawnLauncher:
+    """Each child is a fresh interpreter: slowest and largest, inherits nothing."""
+
+    by_name = True
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - it imports them itself
+        """Start an interpreter."""
+        ours, theirs = socket.socketpair()
+        fd = theirs.fileno()
+        code = f"import socket; from podium import member; member.main(socket.socket(fileno={fd}))"
+        process = _interpreter(code, fd)
+        theirs.close()
+        child = Child(process.pid, ours)
+        _watch(child, process.wait)
+        return child
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+class ForkLauncher:
+    """Each child is a copy of this process: fast, sees live objects, and inherits locks and threads' leftovers."""
+
+    by_name = False
+
+    def __init__(self) -> None:
+        #: The parent's ends: a child must not keep its siblings' connections open.
+        self._ours: list[socket.socket] = []
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def launch(self, functions: list[Callable[..., Any]]) -> Child:
+        """Fork."""
+        ours, theirs = socket.socketpair()
+        self._ours = [sock for sock in self._ours if sock.fileno() != -1]
+        self._ours.append(ours)
+        with warnings.catch_warnings():
+            # Forking a process with threads is what the user asked for with start_method="fork".
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            self._run_child(theirs, functions)
+        theirs.close()
+        child = Child(pid, ours)
+        _watch(child, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return child
+
+    def _run_child(self, sock: socket.socket, functions: list[Callable[..., Any]]) -> NoReturn:
+        try:
+            # The copy is inside the engine's running loop, and must be able to run its own.
+            asyncio._set_running_loop(None)  # noqa: SLF001 - the documented way for code that switches loops
+            signal.set_wakeup_fd(-1)
+            for ours in self._ours:
+                os.close(ours.fileno())
+            member.main(sock, functions)
+        finally:
+            os._exit(1)  # never go on as a second engine
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+class ForkServerLauncher:
+    """Children are forked from a clean process that has imported the user's modules once."""
+
+    by_name = True
+
+    def __init__(self, imports: list[str], preparation: dict[str, Any]) -> None:
+        self._imports = imports
+        self._preparation = preparation
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._waiting: deque[asyncio.Future[int]] = deque()
+        self._children: dict[int, Child] = {}
+        self._opened: asyncio.Future[Preloaded] | None = None
+
+    async def open(self) -> None:
+        """Start the server and wait until it has imported the user's modules."""
+        loop = asyncio.get_running_loop()
+        self._control, theirs = socket.socketpair()
+        code = f"from podium.crew import forkserver; forkserver.main({theirs.fileno()})"
+        self._process = _interpreter(code, theirs.fileno())
+        theirs.close()
+        self._opened = loop.create_future()
+        self._control.setblocking(False)
+        reader: FrameReader[FromServer] = FrameReader(FromServer)
+        loop.add_reader(self._control, self._on_readable, self._control, reader)
+        await loop.sock_sendall(self._control, encode(Preload(self._preparation, self._imports)))
+        preloaded = await self._opened
+        if preloaded.threads:
+            logger.warning(
+                "the modules of the workers start threads when they are imported (%s); forked workers do not have "
+                'them: start them inside the tasks, or use start_method="spawn"',
+                ", ".join(preloaded.threads),
+            )
+
+    async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - the server has them
+        """Ask the server for a child."""
+        if self._process is None or self._process.poll() is not None:
+            await self.close()
+            await self.open()
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(forked)
+        socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+        theirs.close()
+        pid = await forked
+        child = Child(pid, ours)
+        self._children[pid] = child
+        return child
+
+    async def close(self) -> None:
+        """End the server."""
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+            self._process = None
+
+    def _on_readable(self, control: socket.socket, reader: FrameReader[FromServer]) -> None:
+        try:
+            data = control.recv(65536)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(control)
+            self._on_server_lost()
+        for frame in reader.feed(data):
+            self._handle(frame)
+
+    def _handle(self, frame: FromServer) -> None:
+        assert self._opened is not None
+        match frame:
+            case Preloaded():
+                self._opened.set_result(frame)
+            case BootFailed(message):
+                self._opened.set_exception(StartError(message))
+            case Forked(pid):
+                self._waiting.popleft().set_result(pid)
+            case Exited(pid, exit_code):
+                child = self._children.pop(pid, None)
+                if child is not None:  # else a process that the user's modules started when they were imported
+                    child.set_exited(exit_code)
+
+    def _on_server_lost(self) -> None:
+        lost = StartError("the fork server ended unexpectedly")
+        for future in [*self._waiting, self._opened]:
+            if future is not None and not future.done():
+                future.set_exception(lost)
+        self._waiting.clear()
+        for child in self._children.values():
+            child.kill()  # nobody could tell any more when it ends
+            child.set_exited(None)
+        self._children.clear()
+
+
+def _watch(child: Child, wait: Callable[[], int]) -> None:
+    """Wait for a direct child of this process in a thread, and tell the loop."""
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        code = wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(child.set_exited, code)
+
+    threading.Thread(target=watch, name=f"podium-wait-{child.pid}", daemon=True).start()
+
+
+def describe_exit(code: int | None) -> str:
+    """Return an exit code in words: ``killed by SIGKILL``, ``exited with code 1``."""
+    if code is None:
+        return "ended in an unknown way"
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exited with code {code}"

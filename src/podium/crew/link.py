@@ -1,0 +1,144 @@
+"""The parent's end of one child process: its connection, and the tasks that it has in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from podium.crew.launch import describe_exit
+from podium.errors import StartError
+from podium.frames import Boot, BootFailed, Cause, Exit, FrameReader, LogLine, Outcome, Ready, Run, ToParent, encode
+from podium.polled import Interrupted, PolledTask, failure, ids_of
+
+if TYPE_CHECKING:
+    from podium.crew.launch import Child
+
+#: How long outcomes may still arrive from a child that is known to be dead: they are in the socket already.
+_LAST_WORDS: Final = 1.0
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A task that the child is executing."""
+
+    worker: int
+    task: PolledTask
+    future: asyncio.Future[Outcome]
+    started: float
+
+
+class ChildLink(asyncio.Protocol):
+    """One child, from its launch to its death; a successor gets a link of its own."""
+
+    def __init__(self, title: str, boot: Boot, child: Child) -> None:
+        self.title = title
+        self.pid = child.pid
+        #: Tasks in execution, per worker of the crew.
+        self.busy = [0] * len(boot.workers)
+        self._boot = boot
+        self._child = child
+        self._keys = itertools.count(1)
+        self._in_hand: dict[int, _InHand] = {}
+        self._reader: FrameReader[ToParent] = FrameReader(ToParent)
+        self._transport: asyncio.Transport | None = None
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._eof: asyncio.Future[None] = loop.create_future()
+
+    async def open(self) -> None:
+        """Connect, boot the child, and wait until it can run tasks; raises StartError if it cannot."""
+        self._child.socket.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_unix_connection(lambda: self, sock=self._child.socket)
+        self._transport.write(encode(self._boot))
+        started: list[asyncio.Future[Any]] = [self._ready, self._child.exited]
+        await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
+        if not self._ready.done():
+            await asyncio.wait([self._eof], timeout=_LAST_WORDS)
+        if not self._ready.done():
+            ended = describe_exit(self._child.exited.result())
+            self._ready.set_exception(StartError(f"{self.title}: the worker process {ended} while starting"))
+        self._ready.result()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child can take tasks, as far as is known."""
+        return not self._eof.done() and not self._child.exited.done()
+
+    def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
+        """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
+        assert self._transport is not None
+        key = next(self._keys)
+        self._in_hand[key] = _InHand(worker, task, future, time.time())
+        self.busy[worker] += 1
+        self._transport.write(encode(Run(key, worker, task.raw)))
+
+    async def death(self) -> tuple[int | None, int]:
+        """Wait for the child's end and fail what it held; return its exit code and the number of those tasks."""
+        exit_code = await self._child.wait()
+        # The exit is known before the socket is read to its end: outcomes in it count.
+        await asyncio.wait([self._eof], timeout=_LAST_WORDS)
+        self._close()
+        lost = len(self._in_hand)
+        for key, entry in list(self._in_hand.items()):
+            cause = Cause("WorkerProcessDied", f"worker process {describe_exit(exit_code)}")
+            worker_id = self._boot.workers[entry.worker].worker_id
+            self._settle(failure(ids_of(entry.task), key, worker_id, cause, started=entry.started))
+        return exit_code, lost
+
+    async def stop(self) -> int | None:
+        """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code."""
+        if self._transport is not None and self.alive and not self._in_hand:
+            self._transport.write(encode(Exit()))
+            await asyncio.wait([self._child.exited], timeout=_LAST_WORDS)
+        self._child.kill()
+        exit_code = await self._child.wait()
+        self._close()
+        for entry in self._in_hand.values():
+            if not entry.future.done():
+                entry.future.set_exception(Interrupted())
+        self._in_hand.clear()
+        return exit_code
+
+    def _settle(self, outcome: Outcome) -> None:
+        entry = self._in_hand.pop(outcome.key)
+        self.busy[entry.worker] -= 1
+        if not entry.future.done():
+            entry.future.set_result(outcome)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._child.socket.close()
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames from the child."""
+        for frame in self._reader.feed(data):
+            match frame:
+                case Outcome():
+                    self._settle(frame)
+                case LogLine(fields):
+                    _log(fields)
+                case Ready():
+                    self._ready.set_result(None)
+                case BootFailed(message):
+                    self._ready.set_exception(StartError(f"{self.title}: {message}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Take note that the child is gone, or cannot be talked to any more, which comes to the same."""
+        self._eof.set_result(None)
+        self._child.kill()
+
+
+def _log(fields: dict[str, Any]) -> None:
+    """Write a child's log record as if it had been logged here."""
+    target = logging.getLogger(fields["name"])
+    if target.isEnabledFor(fields["levelno"]):
+        target.handle(logging.makeLogRecord(fields))

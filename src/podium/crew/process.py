@@ -1,0 +1,194 @@
+"""The process crew: child processes that run functions, watched and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from podium.backoff import Backoff
+from podium.crew.launch import describe_exit
+from podium.crew.link import ChildLink
+from podium.errors import StartError
+from podium.polled import Interrupted, PolledTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podium.crew.launch import Launcher
+    from podium.frames import Boot, Outcome
+
+logger = logging.getLogger(__name__)
+
+#: A child that ran this long without dying is healthy again: its earlier deaths no longer slow down a restart.
+STABLE_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """When a dead child is replaced: the first time at once, then ``backoff * 2^n`` seconds later, up to the maximum.
+
+    ``max_attempts`` deaths in a row end it (0 = no limit).
+    """
+
+    restart: bool = True
+    backoff_seconds: float = 1.0
+    backoff_max_seconds: float = 60.0
+    max_attempts: int = 0
+
+    def delay(self, deaths: int) -> float | None:
+        """Return the seconds until the restart after so many deaths in a row; None if there is to be none."""
+        if not self.restart or (self.max_attempts and deaths > self.max_attempts):
+            return None
+        return Backoff(self.backoff_seconds, self.backoff_max_seconds).delay(deaths - 1)
+
+
+class ProcessCrew:
+    """Children that all run the same workers. Implements ``podium.runner.Crew``.
+
+    ``on_change`` is called whenever slots appear or vanish for another reason than a finished task.
+    """
+
+    def __init__(
+        self,
+        boot: Boot,
+        functions: list[Callable[..., Any]],
+        processes: int,
+        launcher: Launcher,
+        policy: RestartPolicy,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._boot = boot
+        self._on_change = on_change
+        titles = [boot.title] if processes == 1 else [f"{boot.title}#{number + 1}" for number in range(processes)]
+        self.members = [Member(title, boot, functions, launcher, policy, self._changed) for title in titles]
+        self._waiting: deque[tuple[int, PolledTask, asyncio.Future[Outcome]]] = deque()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all children at once and wait until they can run tasks; raises StartError if one cannot."""
+        results = await asyncio.gather(*(member.start() for member in self.members), return_exceptions=True)
+        for result in results:
+            if result is not None:  # raised only now, when no child is half started
+                raise result
+        loop = asyncio.get_running_loop()
+        self._keepers = [loop.create_task(member.keep()) for member in self.members]
+
+    @property
+    def alive(self) -> bool:
+        """Whether every place is taken by a child that can run tasks."""
+        return len(self._links()) == len(self.members)
+
+    def free(self, worker: int) -> int:
+        """Return how many more tasks of that worker could start now."""
+        limit = self._boot.workers[worker].thread_count
+        return sum(limit - link.busy[worker] for link in self._links())
+
+    def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
+        """Execute a task in the child that has most room."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if not self._dispatch(worker, task, future):
+            # Its child died between the poll and now: it waits for the successor.
+            self._waiting.append((worker, task, future))
+        return future
+
+    async def stop(self) -> None:
+        """Kill the children and wait until they are gone; what they were running is Interrupted."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(Interrupted())
+        self._waiting.clear()
+        await asyncio.gather(*(member.stop() for member in self.members))
+
+    def _links(self) -> list[ChildLink]:
+        return [member.link for member in self.members if member.link is not None and member.link.alive]
+
+    def _dispatch(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> bool:
+        limit = self._boot.workers[worker].thread_count
+        link = min(self._links(), key=lambda link: link.busy[worker], default=None)
+        if link is None or link.busy[worker] >= limit:
+            return False
+        link.run(worker, task, future)
+        return True
+
+    def _changed(self) -> None:
+        for _ in range(len(self._waiting)):
+            entry = self._waiting.popleft()
+            if not self._dispatch(*entry):
+                self._waiting.append(entry)
+        self._on_change()
+
+
+class Member:
+    """One place in the crew: a child process, and after its death the next."""
+
+    def __init__(
+        self,
+        title: str,
+        boot: Boot,
+        functions: list[Callable[..., Any]],
+        launcher: Launcher,
+        policy: RestartPolicy,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.title = title
+        #: The child that can run tasks now, if there is one.
+        self.link: ChildLink | None = None
+        self.restarts = 0
+        self.exit_code: int | None = None
+        self._boot = boot
+        self._functions = functions
+        self._launcher = launcher
+        self._policy = policy
+        self._on_change = on_change
+        self._newest: ChildLink | None = None
+        self._deaths = 0
+        self._up_since = 0.0
+
+    async def start(self) -> None:
+        """Start a child and wait until it can run tasks; raises StartError if it cannot."""
+        child = await self._launcher.launch(self._functions)
+        self._newest = ChildLink(self.title, self._boot, child)
+        await self._newest.open()
+        self.link = self._newest
+        self._up_since = time.monotonic()
+        self._on_change()
+
+    async def keep(self) -> None:
+        """Watch the child, and replace it when it dies, until the policy says no."""
+        while True:
+            await self._mourn()
+            delay = self._policy.delay(self._deaths)
+            if delay is None:
+                logger.error("%s is not restarted, after %d deaths in a row", self.title, self._deaths)
+                return
+            await asyncio.sleep(delay)
+            self.restarts += 1
+            try:
+                await self.start()
+            except StartError as error:
+                logger.error("%s could not be restarted: %s", self.title, error)  # noqa: TRY400 - the child's words
+
+    async def _mourn(self) -> None:
+        """Wait for the death of the newest child and take it into account."""
+        assert self._newest is not None
+        link = self.link
+        self.exit_code, lost = await self._newest.death()
+        stable = link is not None and time.monotonic() - self._up_since >= STABLE_SECONDS
+        self._deaths = 1 if stable else self._deaths + 1
+        if link is not None:
+            what = describe_exit(self.exit_code)
+            logger.error("%s (pid %d): worker process %s, %d tasks in hand", self.title, link.pid, what, lost)
+            self.link = None
+            self._on_change()
+
+    async def stop(self) -> None:
+        """End the child."""
+        self.link = None
+        if self._newest is not None:
+            self.exit_code = await self._newest.stop()

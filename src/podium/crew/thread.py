@@ -1,0 +1,121 @@
+"""The thread crew: functions run in this process, in threads and on a loop of their own beside the engine's.
+
+Least memory and fastest start; but a function that holds the GIL holds up the engine too, and one that crashes takes
+the process along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from typing import TYPE_CHECKING, Final
+
+from podium.loops import loop_factory
+from podium.polled import Interrupted, PolledTask
+from podium.pool import TaskPool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from podium.execution import Runnable
+    from podium.frames import Outcome
+
+#: How long coroutines may take to end when they are cancelled at stop.
+_CANCEL_SECONDS: Final = 2.0
+
+
+class ThreadCrew:
+    """Implements ``podium.runner.Crew`` for all workers of this process that are not in child processes."""
+
+    def __init__(self, workers: Sequence[Runnable]) -> None:
+        self._workers = workers
+        self._engine = asyncio.get_running_loop()
+        self._keys = itertools.count(1)
+        self._in_hand: dict[int, tuple[int, asyncio.Future[Outcome]]] = {}
+        self._busy = [0] * len(workers)
+        self._batch: list[tuple[int, int, bytes]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: TaskPool | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the loop that coroutines run on."""
+        started: asyncio.Future[None] = self._engine.create_future()
+        self._thread = threading.Thread(target=self._run_loop, args=(started,), name="podium-crew", daemon=True)
+        self._thread.start()
+        await started
+
+    @property
+    def alive(self) -> bool:
+        """Whether tasks can run."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def free(self, worker: int) -> int:
+        """Return how many more tasks of that worker could start now."""
+        return self._workers[worker].thread_count - self._busy[worker]
+
+    def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
+        """Execute a task."""
+        future: asyncio.Future[Outcome] = self._engine.create_future()
+        key = next(self._keys)
+        self._in_hand[key] = (worker, future)
+        self._busy[worker] += 1
+        self._batch.append((worker, key, task.raw))
+        if len(self._batch) == 1:  # all that start in one turn of the engine's loop cross over together
+            self._engine.call_soon(self._hand_over)
+        return future
+
+    async def stop(self) -> None:
+        """Cancel coroutines and end the loop. What does not end in time goes on, and is not Interrupted."""
+        loop, pool, thread = self._loop, self._pool, self._thread
+        if loop is None or pool is None or thread is None:
+            return
+        self._stopping = True
+        loop.call_soon_threadsafe(pool.close)
+        waiting = [future for _, future in self._in_hand.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=_CANCEL_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        await asyncio.to_thread(thread.join, _CANCEL_SECONDS)
+
+    def _run_loop(self, started: asyncio.Future[None]) -> None:
+        loop = loop_factory()()
+        asyncio.set_event_loop(loop)
+        self._loop = loop
+
+        async def open_pool() -> None:
+            self._pool = TaskPool(self._workers, self._deliver)
+            self._engine.call_soon_threadsafe(started.set_result, None)
+
+        try:
+            loop.run_until_complete(open_pool())
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    def _hand_over(self) -> None:
+        assert self._loop is not None
+        batch, self._batch = self._batch, []
+        self._loop.call_soon_threadsafe(self._start, batch)
+
+    def _start(self, batch: list[tuple[int, int, bytes]]) -> None:
+        assert self._pool is not None
+        for worker, key, raw in batch:
+            self._pool.run(worker, key, raw)
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        """Carry outcomes to the engine; called on the crew's loop."""
+        self._engine.call_soon_threadsafe(self._settle, outcomes)
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            worker, future = self._in_hand.pop(outcome.key)
+            self._busy[worker] -= 1
+            if future.done():
+                continue
+            if self._stopping and outcome.cause is not None and outcome.cause.type_name == "CancelledError":
+                future.set_exception(Interrupted())
+            else:
+                future.set_result(outcome)
