@@ -51,8 +51,15 @@ def refuses_token(response: Response) -> bool:
     return response.status == 401 or (response.status == 403 and _fields(response.body).get("error") in _TOKEN_CODES)
 
 
+def is_web_page(response: Response) -> bool:
+    """Whether a person was meant to read this: a login page of a gateway is no acknowledgement of a result."""
+    return (response.content_type or "").startswith("text/html")
+
+
 def error_of(response: Response, method: str, path: str, secrets: tuple[str, ...] = ()) -> PodiumError:
-    """Return the error that an answer other than 2xx stands for; secrets that the server repeats are blotted out."""
+    """Return the error for an answer that is not 2xx or is a web page; secrets that the server repeats are blotted out."""
+    if response.status < 300:
+        return AnswerError(f"{method} {path}: a web page came back, not an answer of Conductor: {_text(response.body)}")
     if response.status < 400:
         return AnswerError(f"{method} {path}: {_redirect(response)}")
     if response.status == 407:

@@ -17,9 +17,10 @@ import msgspec
 from pyreqwest import exceptions as http_errors
 from pyreqwest.client import Client as HttpClient
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
+from pyreqwest.http import Url
 from pyreqwest.proxy import ProxyBuilder
 
-from podium.answers import Response, error_of, printable, refuses_token
+from podium.answers import Response, error_of, is_web_page, printable, refuses_token
 from podium.config import is_loopback, masked_url, proxy_for
 from podium.errors import (
     AnswerError,
@@ -54,7 +55,7 @@ _IDLE_LIMIT: Final = timedelta(seconds=50)
 #: The process in which the HTTP library started its threads. They do not survive a fork.
 _home_pid: int | None = None
 _build_lock = threading.Lock()
-#: Hosts that were warned about, once per process.
+#: What was warned of already, once per process.
 _warned: set[str] = set()
 
 
@@ -224,7 +225,7 @@ async def _read(answer: HttpResponse, call: _Call) -> Response:
 
 
 def _accepted(call: _Call, response: Response, *secrets: str | None) -> Response:
-    if 200 <= response.status < 300:
+    if 200 <= response.status < 300 and not is_web_page(response):
         return response
     raise error_of(response, call.method, call.path, tuple(secret for secret in secrets if secret))
 
@@ -265,7 +266,6 @@ _CAUSES: Final = (
     ("received fatal alert", "the server refused the TLS connection: {}"),
     ("connection closed before message completed", "the server closed the connection without an answer"),
     ("operation timed out", "no answer"),
-    ("deadline has elapsed", "no connection"),
 )
 
 
@@ -280,6 +280,8 @@ def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError |
     causes = [cause for cause in chain if not cause.startswith("error sending request")]
     kind = next(_MEANING[base] for base in type(error).__mro__ if base in _MEANING)
     text = " ".join(causes)
+    if "client error (Connect)" in causes and isinstance(error, http_errors.RequestTimeoutError):
+        return ConnectError, "no connection in time"
     if "client error (Connect)" in causes or "CertificateRequired" in text:
         kind = ConnectError
     elif "error reading a body from connection" in causes:
@@ -332,6 +334,8 @@ def _pool_builder(configuration: Configuration) -> ClientBuilder:
 
 def _check_security(configuration: Configuration) -> None:
     """Warn of what is unsafe, refuse what cannot work."""
+    if not Url.is_valid(configuration.host):
+        raise ConfigError(f"not a server URL: {masked_url(configuration.host)!r}")
     server = urlsplit(configuration.host)
     if not configuration.verify_ssl:
         _warn_once(f"verify_ssl is False: whoever answers for {server.netloc.rpartition('@')[2]} is believed")

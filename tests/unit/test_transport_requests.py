@@ -177,6 +177,19 @@ def test_a_status_without_meaning_is_an_answer_error() -> None:
             send(server.url)
 
 
+def test_p10_a_login_page_is_no_acknowledgement() -> None:
+    page = Answer(body=b"<html><title>Sign in</title></html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    with FakeServer() as server:
+        server.otherwise(page)
+        with pytest.raises(AnswerError, match="a web page came back, not an answer of Conductor: Sign in"):
+            send(server.url, "POST", "/tasks", body=b"{}")
+
+
+def test_a_url_that_the_http_library_does_not_understand_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="not a server URL"):
+        Transport(Configuration(server_api_url="http://exa mple/api"))
+
+
 # --- faults on the way ---------------------------------------------------------------------------------------------
 
 
@@ -204,7 +217,7 @@ def test_no_connection_in_time_is_a_connect_error() -> None:
         listener.listen(0)
         filler.connect(listener.getsockname())  # the queue is full now: further connections get no reply
         port = listener.getsockname()[1]
-        with pytest.raises(ConnectError, match="no connection"):
+        with pytest.raises(ConnectError, match="no connection in time"):
             send(f"http://127.0.0.1:{port}/api", connect_timeout=0.2)
 
 
