@@ -66,9 +66,8 @@ def report(turn: Turn, attempt: TaskState, said: TaskReport) -> bool:
     attempt.external_output_payload_storage_path = _optional(said.external_output_payload_storage_path)
     attempt.sub_workflow_id = _optional(said.sub_workflow_id)
     turn.touch(attempt)
+    delay = attempt.callback_after_seconds = max(0, said.callback_after_seconds or 0)
     if said.status == "IN_PROGRESS":
-        delay = max(0, said.callback_after_seconds or 0)
-        attempt.callback_after_seconds = delay
         attempt.update_time = now
         if not turn.run.blueprint.nodes[attempt.reference_task_name].is_system:
             attempt.status = "SCHEDULED"

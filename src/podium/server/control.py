@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def terminate(turn: Turn, reason: str | None) -> None:
-    """End an execution as TERMINATED; one that ended otherwise becomes TERMINATED too, except a COMPLETED one."""
+    """End an execution as TERMINATED; nothing happens to one that has ended unsuccessfully already."""
     if turn.run.workflow.status == "COMPLETED":
         raise Problem(409, "Cannot terminate a COMPLETED workflow.")
-    turn.terminate(reason)
+    if not turn.run.has_ended():
+        turn.terminate(reason)
 
 
 def pause(turn: Turn) -> None:
@@ -67,7 +68,7 @@ def retry(turn: Turn) -> None:
             turn.restart_operator(node, attempt)
         else:
             attempt.executed = True
-            turn.retry(node, attempt, 0)
+            turn.retry(node, attempt, 0).reason_for_incompletion = UNSET
     turn.evaluate()
 
 
@@ -105,6 +106,7 @@ def rerun(turn: Turn, asked: RerunRequest) -> None:
         _start_over(turn, run.blueprint)
         return
     _reopen(turn)
+    _forget_outcome(run)
     turn.removed = [other for other in run.attempts if other.seq > attempt.seq]
     run.keep([other for other in run.attempts if other.seq <= attempt.seq])
     node = run.blueprint.nodes[attempt.reference_task_name]
@@ -174,14 +176,19 @@ def _start_over(turn: Turn, blueprint: Blueprint) -> None:
     workflow.variables = blueprint.definition.variables
     workflow.start_time = workflow.create_time = turn.world.now
     workflow.last_retried_time = 0
-    workflow.failed_reference_task_names, workflow.failed_task_names = [], []
+    _forget_outcome(run)
     turn.evaluate()
 
 
 def _reopen(turn: Turn) -> None:
     workflow = turn.run.workflow
-    workflow.status, workflow.end_time, workflow.output = "RUNNING", 0, {}
+    workflow.status, workflow.end_time = "RUNNING", 0
     workflow.reason_for_incompletion = UNSET
+
+
+def _forget_outcome(run: Run) -> None:
+    run.workflow.output = {}
+    run.workflow.failed_reference_task_names, run.workflow.failed_task_names = [], []
 
 
 def _require_ended(run: Run, verb: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
+from podium.server.expressions import java_text
 from podium.server.problems import parse_problem
 
 T = TypeVar("T")
@@ -175,11 +176,34 @@ def _without_nulls(value: Any) -> Any:
 
 
 def read_document(value: Any, kind: type[T]) -> T:
-    """Return a decoded JSON value as a struct; numbers in strings are accepted, as the real server does.
+    """Return a decoded JSON value as a struct.
 
-    Raises Problem (500, "JSON parse error") where the value does not fit.
+    Scalars are converted to the type of their field, as the real server does: texts to numbers, and the other way
+    round, fractions cut off. Raises Problem (500, "JSON parse error") where the value does not fit.
     """
+    given = _without_nulls(value)
     try:
-        return msgspec.convert(_without_nulls(value), kind, strict=False)
+        return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise parse_problem(str(error)) from None
+        first_error = error
+    try:
+        return msgspec.convert(_converted(given, kind), kind, strict=False)
+    except msgspec.ValidationError:
+        raise parse_problem(str(first_error)) from None
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return an object with those scalars converted that msgspec does not convert."""
+    if not isinstance(value, dict):
+        return value
+    described = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    return {name: _scalar(item, described.get(name)) for name, item in value.items()}
+
+
+def _scalar(value: Any, kind: Any) -> Any:
+    accepted = get_args(kind) or (kind,)
+    if isinstance(value, float) and int in accepted:
+        return int(value)
+    if isinstance(value, (int, float)) and str in accepted:
+        return java_text(value)
+    return value

@@ -337,9 +337,14 @@ class Turn:
         for other in run.open_attempts():
             other.update_time = now
             self.finish(other, "CANCELED")
-        workflow.status, workflow.end_time = status, now
         workflow.reason_for_incompletion = UNSET if reason is None else reason
-        workflow.output = self._output(attempt)
+        if status == "COMPLETED":  # the real server's order: its output parameters see it RUNNING
+            workflow.output = self._output(attempt)
+            workflow.status = status
+        else:
+            workflow.status = status
+            workflow.output = self._output(attempt)
+        workflow.end_time = now
         failed = [other for other in run.attempts if other.status in {"FAILED", "FAILED_WITH_TERMINAL_ERROR"}]
         refs = [*workflow.failed_reference_task_names, *(other.reference_task_name for other in failed)]
         names = [*workflow.failed_task_names, *(other.task_def_name for other in failed)]

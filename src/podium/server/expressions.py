@@ -8,7 +8,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from podium.server.jsonpath import PathError, compile_path
+import msgspec
+
+from podium.server.jsonpath import Path, PathError, compile_path
 
 #: Gives the value behind the first name of a path: ``workflow`` or a reference name. None = unknown.
 Scope = Callable[[str], Any]
@@ -40,24 +42,42 @@ def _resolve_text(text: str, scope: Scope) -> Any:
     parts = parse(text)
     if len(parts) == 1 and isinstance(parts[0], Expression):
         return _evaluate(parts[0], scope)
-    return "".join(part if isinstance(part, str) else java_text(_evaluate(part, scope)) for part in parts)
+    return _join(parts, scope)
+
+
+def _join(parts: tuple[str | Expression, ...], scope: Scope) -> str:
+    return "".join(part if isinstance(part, str) else _text_of(part, scope) for part in parts)
+
+
+def _path(expression: Expression, scope: Scope) -> Path | None:
+    try:
+        return compile_path(_join(expression.parts, scope))
+    except PathError:
+        return None
 
 
 def _evaluate(expression: Expression, scope: Scope) -> Any:
-    path_text = "".join(
-        part if isinstance(part, str) else java_text(_evaluate(part, scope)) for part in expression.parts
-    )
-    try:
-        path = compile_path(path_text)
-    except PathError:
-        return None
-    return path.find(scope(path.root))
+    path = _path(expression, scope)
+    return None if path is None else path.find(scope(path.root))
+
+
+def _text_of(expression: Expression, scope: Scope) -> str:
+    path = _path(expression, scope)
+    value = None if path is None else path.find(scope(path.root))
+    # The real server's own lists, which paths that may find several values give, read as JSON.
+    return java_text(value) if path is None or path.definite else msgspec.json.encode(value).decode()
 
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> tuple[str | Expression, ...]:
-    """Return the literal pieces and the expressions of a text; ``$${x}`` is the literal ``${x}``."""
-    parts, _ = _parse(text, 0, nested=False)
+    """Return the literal pieces and the expressions of a text.
+
+    ``$${x}`` is the literal ``${x}``, but an expression inside it is one.
+    """
+    try:
+        parts, _ = _parse(text, 0, nested=False)
+    except RecursionError:
+        return (text,)  # nobody nests that deep on purpose
     return parts
 
 
@@ -66,11 +86,11 @@ def _parse(text: str, at: int, *, nested: bool) -> tuple[tuple[str | Expression,
     literal_from = at
     while at < len(text):
         if text.startswith("$${", at) and not nested:
-            end = text.find("}", at)
-            if end < 0:
+            inner, end = _parse(text, at + 3, nested=True)
+            if end > len(text):
                 break
-            parts.extend((text[literal_from:at], text[at + 1 : end + 1]))
-            at = literal_from = end + 1
+            parts.extend((text[literal_from:at], "${", *inner, "}"))
+            at = literal_from = end
         elif text.startswith("${", at):
             inner, end = _parse(text, at + 2, nested=True)
             if end > len(text):  # never closed: plain text

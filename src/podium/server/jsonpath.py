@@ -1,15 +1,17 @@
 """A small JSONPath: the part of the language that ``${...}`` expressions of workflows use.
 
-    a.b   a['b.c']   a[1]   a[-1]   a[0,2]   a[1:3]   a[*]   a.*   a..b   a[?(@.x > 1 && @.y)]   a.length()
+    a.b   a['b.c']   a['b','c']   a[1]   a[-1]   a[0,2]   a[1:3]   a[*]   a.*   a..b   a.length()
+    a[?(@.x > 1 && @.y in ['p', 'q'])]   a[?(@.name =~ /x.*/i)]
 
-A path of names and single indexes is definite: it gives the value, or None if there is none. All others give the
-list of what they found.
+A path of names, single indexes and functions is definite: it gives the value, or None if there is none. All others
+give the list of what they found.
 """
 
 from __future__ import annotations
 
 import operator
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,8 +25,9 @@ _NAME = re.compile(r"[^.\[\]()\s'\"?*@,]+")
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _INTEGER = re.compile(r"-?\d+")
 _SLICE = re.compile(r"(-?\d*):(-?\d*)")
-_CALL = re.compile(r"\.(length|size)\(\)$")
-_COMPARE = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*")
+_COMPARE = re.compile(r"\s*(==|!=|<=|>=|=~|<|>|in\b|nin\b)\s*")
+_LITERAL = re.compile(r"[^\s)\]&|=!<>,]+")
+_REGEX = re.compile(r"/((?:[^/\\]|\\.)*)/(i?)")
 
 
 class PathError(ValueError):
@@ -38,17 +41,15 @@ class Path:
     root: str
     steps: tuple[Step, ...]
     definite: bool
-    counts: bool
 
     def find(self, value: Any) -> Any:
         """Return what the path finds in ``value``, the value of its root."""
         found = [value]
         for step in self.steps:
             found = [result for item in found for result in step(item)]
-        result = (found[0] if found else None) if self.definite else found
-        if self.counts:
-            return len(result) if isinstance(result, (list, dict)) else None
-        return result
+        if not self.definite:
+            return found
+        return found[0] if found else None
 
 
 @lru_cache(maxsize=4096)
@@ -57,9 +58,8 @@ def compile_path(text: str) -> Path:
     start = _NAME.match(text)
     if start is None:
         raise PathError(text)
-    call = _CALL.search(text)
-    steps, definite = _steps(text, start.end(), call.start() if call else len(text))
-    return Path(start.group(), steps, definite, call is not None)
+    steps, definite = _steps(text, start.end(), len(text))
+    return Path(start.group(), steps, definite)
 
 
 def _steps(text: str, at: int, end: int) -> tuple[tuple[Step, ...], bool]:
@@ -80,7 +80,11 @@ def _steps(text: str, at: int, end: int) -> tuple[tuple[Step, ...], bool]:
             if name is None:
                 raise PathError(text)
             at = name.end()
-            steps.append(_member(name.group()))
+            if text.startswith("()", at):
+                at += 2
+                steps.append(_function(name.group()))
+            else:
+                steps.append(_member(name.group()))
         elif text[at] == "[":
             step, single, at = _bracket(text, at + 1)
             definite = definite and single
@@ -105,6 +109,9 @@ def _bracket(text: str, at: int) -> tuple[Step, bool, int]:
             False,
             _after(text, piece.end(), "]"),
         )
+    names, end = _names(text, at)
+    if len(names) > 1:
+        return _members(names), True, end
     choices: list[Step] = []
     while True:
         step, at = _choice(text, at)
@@ -116,6 +123,20 @@ def _bracket(text: str, at: int) -> tuple[Step, bool, int]:
     if len(choices) == 1:
         return choices[0], True, at
     return (lambda value: (found for choice in choices for found in choice(value))), False, at
+
+
+def _names(text: str, at: int) -> tuple[list[str], int]:
+    """Return the quoted names that fill the brackets, and the end of the brackets; no names if it is otherwise."""
+    names: list[str] = []
+    while quoted := _QUOTED.match(text, _skip_blanks(text, at)):
+        names.append(_unquoted(quoted))
+        at = _skip_blanks(text, quoted.end())
+        if text.startswith("]", at):
+            return names, at + 1
+        if not text.startswith(",", at):
+            break
+        at += 1
+    return [], at
 
 
 def _choice(text: str, at: int) -> tuple[Step, int]:
@@ -156,6 +177,43 @@ def _member(name: str) -> Step:
     return step
 
 
+def _members(names: list[str]) -> Step:
+    def step(value: Any) -> Iterator[Any]:
+        if isinstance(value, dict):
+            yield {name: value[name] for name in names if name in value}
+
+    return step
+
+
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "length": len,
+    "size": len,
+    "keys": lambda value: list(value.keys()),
+    "first": lambda value: value[0],
+    "last": lambda value: value[-1],
+    "min": lambda value: float(min(value)),
+    "max": lambda value: float(max(value)),
+    "sum": lambda value: float(sum(value)),
+    "avg": lambda value: sum(value) / len(value),
+    "stddev": statistics.pstdev,
+}
+
+
+def _function(name: str) -> Step:
+    function = _FUNCTIONS.get(name)
+    if function is None:
+        raise PathError(f"{name}()")
+
+    def step(value: Any) -> Iterator[Any]:
+        if isinstance(value, (list, dict)):
+            try:
+                yield function(value)
+            except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
+                return  # not a function of such a value: nothing found
+
+    return step
+
+
 def _item(index: int) -> Step:
     def step(value: Any) -> Iterator[Any]:
         if isinstance(value, list) and -len(value) <= index < len(value):
@@ -184,10 +242,14 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
+    "in": lambda left, right: left in right,
+    "nin": lambda left, right: left not in right,
+    "=~": lambda left, right: isinstance(left, str) and right.fullmatch(left),
 }
 
 _MISSING = object()
 Test = Callable[[Any], bool]
+Operand = Callable[[Any], Any]
 
 
 class _Filter:
@@ -229,11 +291,11 @@ class _Filter:
         right, relation = self._operand(), _OPERATORS[compare.group(1)]
         return lambda item: _holds(relation, left(item), right(item))
 
-    def _operand(self) -> Callable[[Any], Any]:
+    def _operand(self) -> Operand:
         self._at = _skip_blanks(self._text, self._at)
         if self._take("@"):
             end = self._at
-            while end < len(self._text) and self._text[end] not in " =!<>&|)":
+            while end < len(self._text) and self._text[end] not in " =!<>&|),":
                 end += 1
             steps, _ = _steps(self._text, self._at, end)
             self._at = end
@@ -243,7 +305,13 @@ class _Filter:
             self._at = quoted.end()
             text = _unquoted(quoted)
             return lambda _item: text
-        literal = re.compile(r"[^\s)&|=!<>]+").match(self._text, self._at)
+        if self._take("["):
+            return self._list()
+        pattern = _REGEX.match(self._text, self._at)
+        if pattern:
+            self._at = pattern.end()
+            return self._regex(*pattern.groups())
+        literal = _LITERAL.match(self._text, self._at)
         try:
             value = msgspec.json.decode(literal.group() if literal else "")
         except msgspec.DecodeError:
@@ -251,6 +319,22 @@ class _Filter:
         assert literal is not None
         self._at = literal.end()
         return lambda _item: value
+
+    def _list(self) -> Operand:
+        items: list[Operand] = []
+        while not self._take("]"):
+            items.append(self._operand())
+            if not self._take(","):
+                self._at = _after(self._text, self._at, "]")
+                break
+        return lambda item: [inner(item) for inner in items]
+
+    def _regex(self, source: str, flags: str) -> Operand:
+        try:
+            pattern = re.compile(source, re.IGNORECASE if flags else 0)
+        except re.error:
+            raise PathError(self._text) from None
+        return lambda _item: pattern
 
     def _take(self, token: str) -> bool:
         self._at = _skip_blanks(self._text, self._at)
@@ -270,5 +354,5 @@ def _first(steps: tuple[Step, ...], item: Any) -> Any:
 def _holds(relation: Callable[[Any, Any], Any], left: Any, right: Any) -> bool:
     try:
         return bool(relation(left, right))
-    except TypeError:  # values of different kinds have no order
+    except (TypeError, AttributeError):  # values of different kinds have no order
         return False

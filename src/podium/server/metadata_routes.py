@@ -118,6 +118,8 @@ class MetadataRoutes:
     async def update_workflows(self, request: Request) -> Response:
         """Register workflow definitions over existing ones; all of them or none."""
         definitions = [read_document(item, WorkflowDefinition) for item in await read_list(request)]
+        if not definitions:
+            raise InvalidError([("updateWorkflowDef.arg0", "WorkflowDefList is empty", None)])
         for index, definition in enumerate(definitions):
             check_workflow_definition(definition, f"updateWorkflowDef.arg0[{index}]")
         for definition in definitions:

@@ -53,6 +53,7 @@ TASKS = SearchTable(
         "taskDefName": "type",
         "status": "status",
         "scheduledTime": "scheduled_time",
+        "workflowType": "(SELECT name FROM workflow WHERE workflow.id = task.workflow_id)",
     },
     times=frozenset({"scheduled_time"}),
     order="scheduled_time, id",

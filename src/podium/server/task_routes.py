@@ -8,12 +8,15 @@ import msgspec
 from starlette.routing import Route
 
 from podium.server.actions import TaskReport
-from podium.server.problems import InvalidError, Problem, parse_problem
+from podium.server.definitions import read_document
+from podium.server.problems import InvalidError, Problem
 from podium.server.shown import show_run, show_task
 from podium.server.web import (
+    decode_json,
     empty_answer,
     integer,
     json_answer,
+    missing_body,
     read_body,
     read_json_bytes,
     read_map,
@@ -168,6 +171,8 @@ class TaskRoutes:
     async def add_log(self, request: Request) -> Response:
         """Append the raw body to a task's log; tasks that do not exist have logs too."""
         line = (await read_body(request)).decode("utf-8", "replace")
+        if not line:
+            raise missing_body(request)
         self._service.repository.add_log(request.path_params["task_id"], self._service.now(), line)
         await self._service.committed()
         return empty_answer()
@@ -229,8 +234,8 @@ _decoder = msgspec.json.Decoder(TaskReport, strict=False)
 def _decode(body: bytes) -> TaskReport:
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise parse_problem(str(error)) from None
+    except (msgspec.DecodeError, RecursionError):
+        return read_document(decode_json(body), TaskReport)  # slower, and more lenient with scalars
 
 
 async def _report(request: Request) -> TaskReport:

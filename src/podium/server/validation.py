@@ -65,6 +65,9 @@ def check_workflow_definition(definition: WorkflowDefinition, path: str) -> None
     complaints: list[Complaint] = []
     if not definition.name:
         complaints.append((f"{path}.name", "WorkflowDef name cannot be null or empty", ""))
+    if definition.schema_version != 2:
+        version = str(definition.schema_version)
+        complaints.append((f"{path}.schemaVersion", "workflowDef schemaVersion: 2 is only supported", version))
     if not definition.tasks:
         complaints.append((f"{path}.tasks", "WorkflowTask list cannot be empty", None))
     complaints.extend(_node_complaints(definition.tasks, f"{path}.tasks"))

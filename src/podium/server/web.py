@@ -59,6 +59,11 @@ async def read_body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
+def missing_body(request: Request) -> Problem:
+    """Return the refusal of a request without a body."""
+    return Problem(500, f"Required request body is missing: {request.method} {request.url.path}")
+
+
 def _too_large() -> Problem:
     return Problem(413, f"The request body is larger than {BODY_LIMIT} bytes")
 
@@ -68,7 +73,7 @@ async def read_json_bytes(request: Request, *, required: bool = True) -> bytes:
     body = await read_body(request)
     if not body:
         if required:
-            raise Problem(500, f"Required request body is missing: {request.method} {request.url.path}")
+            raise missing_body(request)
         return body
     content_type = request.headers.get("content-type", "")
     if not content_type.partition(";")[0].strip().lower().endswith(("/json", "+json")):
@@ -79,8 +84,11 @@ async def read_json_bytes(request: Request, *, required: bool = True) -> bytes:
 async def read_json(request: Request, *, required: bool = True) -> Any:
     """Return the decoded JSON body, or None if there is none and none is required. Raises Problem."""
     body = await read_json_bytes(request, required=required)
-    if not body:
-        return None
+    return decode_json(body) if body else None
+
+
+def decode_json(body: bytes) -> Any:
+    """Return the value of a JSON text. Raises Problem."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import UNSET
 
 from podium.server import control
 from podium.server.control import RerunRequest
@@ -51,6 +52,7 @@ def test_retry_gives_new_attempts_to_failed_and_canceled_tasks() -> None:
     assert world.open() == {"b", "c", "join"}
     for ref in ("b", "c"):
         assert (world.run.latest[ref].retry_count, world.run.latest[ref].status) == (1, "SCHEDULED")
+        assert world.run.latest[ref].reason_for_incompletion is UNSET
     world.do("b")
     world.do("c")
     world.do("z")
@@ -80,7 +82,8 @@ def test_terminate_starts_no_failure_workflow() -> None:
     control.terminate(turn, "because")
     assert (world.status, world.run.workflow.reason_for_incompletion) == ("TERMINATED", "because")
     assert (world.run.latest["a"].status, turn.failure_of) == ("CANCELED", None)
-    control.terminate(world.turn(), None)
+    control.terminate(world.turn(), "again")
+    assert world.run.workflow.reason_for_incompletion == "because"
 
 
 def test_completed_workflow_cannot_be_terminated() -> None:

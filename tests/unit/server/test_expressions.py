@@ -57,7 +57,8 @@ def value(path: str) -> Any:
         (".l[:-1]", [10, 20]),
         (".l[0,2]", [10, 30]),
         (".l[ 0 , 2 ]", [10, 30]),
-        ("['n','f']", [7, 1.5]),
+        ("['n', 'f', 'zz']", {"n": 7, "f": 1.5}),
+        (".ol[0:2]['s','k']", [{"s": "x", "k": 1}, {"s": "y", "k": 2}]),
         (".missing[*].k", []),
         (".ol[*].k", [1, 2]),
         (".nested..k", [{"k": 3}, 3]),
@@ -73,7 +74,20 @@ def value(path: str) -> Any:
         (".l[?(@ > 15)]", [20, 30]),
         (".l.length()", 3),
         (".o.size()", 1),
-        (".ol[*].length()", 3),
+        (".ol[*].length()", [2, 2, 1]),
+        (".l.first()", 10),
+        (".l.last()", 30),
+        (".l.sum()", 60.0),
+        (".l.avg()", 20.0),
+        (".ol.min()", None),
+        (".o.keys()", ["a"]),
+        (".missing.first()", None),
+        (".ol[?(@.k in [1, 5])].s", ["x"]),
+        (".ol[?(@.s in ['y', 'z'])].k", [2]),
+        (".ol[?(@.k nin [])].k", [1, 2]),
+        (".ol[?(@.s =~ /Y/i)].k", [2]),
+        (".ol[?(@.s =~ /.*z.*/)].k", []),
+        (".ol[?(@.k =~ /1/)]", []),
         (".text.length()", None),
     ],
 )
@@ -82,7 +96,25 @@ def test_paths(path: str, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " a ", "a b", ".a", "a.", "a[", "a[x]", "a[1", "a[?(]", "a[?(@.k >)]", "a[?(@.k)", "a['x]", "1+a("]
+    "text",
+    [
+        "",
+        " a ",
+        "a b",
+        ".a",
+        "a.",
+        "a[",
+        "a[x]",
+        "a[1",
+        "a[?(]",
+        "a[?(@.k >)]",
+        "a[?(@.k)",
+        "a['x]",
+        "a.f()",
+        "a[?(@.x =~ /(/)]",
+        "a[?(@.x in [1)]",
+        "1+a(",
+    ],
 )
 def test_what_is_no_path(text: str) -> None:
     with pytest.raises(PathError):
@@ -94,6 +126,8 @@ def test_what_is_no_path(text: str) -> None:
     ("template", "expected"),
     [
         ("n=${workflow.input.n}", "n=7"),
+        ("k=${workflow.input.ol[*].k} ${workflow.input.ol[?(@.k > 1)]}", 'k=[1,2] [{"k":2,"s":"y"}]'),
+        ("$${${workflow.input.n}}", "${7}"),
         ("${workflow.input.n}${workflow.input.n}", "77"),
         ("x${workflow.input.none}y", "xnully"),
         ("${workflow.input.yes} ${workflow.input.f}", "true 1.5"),
@@ -139,6 +173,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
+
+
+def test_nesting_without_end_is_text() -> None:
+    deep = "${" * 5000
+    assert resolve(deep, scope) == deep
 
 
 @given(st.text())

@@ -80,6 +80,8 @@ def test_nulls_mean_not_given_except_in_user_data() -> None:
 
 def test_numbers_in_texts_are_read_and_nonsense_is_refused() -> None:
     assert read_document({"name": "t", "retryCount": "5"}, TaskDefinition).retry_count == 5
+    odd = read_document({"name": 7, "retryCount": 5.9, "unknown": 1.5}, TaskDefinition)
+    assert (odd.name, odd.retry_count) == ("7", 5)
     with pytest.raises(Problem, match="JSON parse error"):
         read_document({"name": "t", "retryCount": "five"}, TaskDefinition)
 
