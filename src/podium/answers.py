@@ -57,7 +57,7 @@ def is_web_page(response: Response) -> bool:
 
 
 def error_of(response: Response, method: str, path: str, secrets: tuple[str, ...] = ()) -> PodiumError:
-    """Return the error for an answer that is not 2xx or is a web page; secrets that the server repeats are blotted out."""
+    """Return the error for an answer that is not 2xx or is a web page; ``secrets`` are blotted out of its text."""
     if response.status < 300:
         return AnswerError(f"{method} {path}: a web page came back, not an answer of Conductor: {_text(response.body)}")
     if response.status < 400:
