@@ -101,6 +101,8 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="podium-engine", daemon=True)
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended = threading.Event()
+        #: What ended the engine without having been asked for; None if nothing did.
+        self.failure: BaseException | None = None
         self._stop_lock = threading.Lock()
         self._stop_deadline: float | None = None
         self._stop_asked: asyncio.Event | None = None
@@ -160,6 +162,7 @@ class Engine:
             if not self._started.done():
                 self._started.set_exception(error)
             else:
+                self.failure = error
                 logger.critical("the engine failed", exc_info=error)
         finally:
             self._events.close()

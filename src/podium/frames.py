@@ -47,7 +47,8 @@ class Boot(_Frame, tag="boot"):
     imports: list[str]
     #: ``sys.path``, ``sys.argv`` and the main module of the parent, as multiprocessing describes them.
     preparation: dict[str, Any]
-    log_level: int
+    #: Logger name -> level, as far as the parent has set any; the root logger's name is empty.
+    log_levels: dict[str, int]
 
 
 class Run(_Frame, tag="run"):

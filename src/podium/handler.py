@@ -14,7 +14,7 @@ from podium.crew.launch import START_METHODS
 from podium.crew.process import RestartPolicy
 from podium.delivery import UPDATE_RETRY_DELAYS
 from podium.engine import Engine, Plan, status_of
-from podium.errors import ConfigError, DeclarationError, StartError
+from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
 from podium.member import refuse_while_importing
 from podium.plan import Defaults, plan_crews
 from podium.registry import Worker, get_registered_workers
@@ -157,13 +157,16 @@ class TaskHandler:
     def join_processes(self) -> None:
         """Wait until the workers have been stopped: by a signal, or by ``stop_processes`` in another thread.
 
-        The death and restart of a child does not end it.
+        The death and restart of a child does not end it. Raises PodiumError if podium itself failed.
         """
         if self._engine is None:
             raise StartError("join_processes() without start_processes(): no worker is running")
         if self._signals is not None:
             self._signals.awaited = True
-        self._engine.wait()
+        engine = self._engine
+        engine.wait()
+        if engine.failure is not None:
+            raise PodiumError("podium's engine failed, and the workers were stopped") from engine.failure
 
     def is_healthy(self) -> bool:
         """Return whether every worker has all its processes."""
@@ -204,7 +207,7 @@ class TaskHandler:
             processes=self._processes,
             start_method=self._start_method,
             imports=self._imports,
-            log_level=logging.getLogger().getEffectiveLevel(),
+            log_levels=_log_levels(),
         )
         crews, launcher = plan_crews(self.workers, defaults)
         return Plan(
@@ -257,6 +260,13 @@ class _Signals:
         self._engine.wait()
         if not self.awaited:
             os.kill(os.getpid(), number)
+
+
+def _log_levels() -> dict[str, int]:
+    """Return every logger's level that was set: children filter as this process does, and send no more."""
+    root = logging.getLogger()
+    known = {name: logger for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)}
+    return {"": root.level} | {name: logger.level for name, logger in known.items() if logger.level}
 
 
 def _check(name: str, value: object, ok: bool, allowed: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib
+import io
 import logging
 import multiprocessing.spawn
 import os
@@ -129,8 +130,11 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
         sock.sendall(encode(boot_failure(error)))
         _leave(EXIT_BOOT_FAILED)
     _set_title(boot.title)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a task prints is seen at once, and survives a crash
+            stream.reconfigure(line_buffering=True)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(sock, reader, frames, workers, boot.log_level))
+        runner.run(_serve(sock, reader, frames, workers, boot.log_levels))
     _leave(0)
 
 
@@ -183,12 +187,16 @@ class _Member(asyncio.Protocol):
 
 
 async def _serve(
-    sock: socket.socket, reader: FrameReader[ToChild], early: list[ToChild], workers: list[Runnable], log_level: int
+    sock: socket.socket,
+    reader: FrameReader[ToChild],
+    early: list[ToChild],
+    workers: list[Runnable],
+    log_levels: dict[str, int],
 ) -> None:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     _, member = await loop.create_unix_connection(lambda: _Member(reader, workers), sock=sock)
-    _forward_logs(loop, member, log_level)
+    _forward_logs(loop, member, log_levels)
     member.send(Ready(os.getpid()))
     for frame in early:
         member.handle(frame)
@@ -223,12 +231,13 @@ class _LogForwarder(logging.Handler):
             self.handleError(record)
 
 
-def _forward_logs(loop: asyncio.AbstractEventLoop, member: _Member, level: int) -> None:
+def _forward_logs(loop: asyncio.AbstractEventLoop, member: _Member, levels: dict[str, int]) -> None:
     root = logging.getLogger()
     for handler in root.handlers[:]:  # inherited by fork: the parent writes the record, not the child
         root.removeHandler(handler)
     root.addHandler(_LogForwarder(loop, member))
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name or None).setLevel(level)
 
 
 def _survive_signals() -> None:

@@ -29,7 +29,7 @@ class Defaults:
     processes: int
     start_method: StartMethod
     imports: Sequence[str]
-    log_level: int
+    log_levels: dict[str, int]
 
 
 def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[CrewPlan], Launcher | None]:
@@ -58,7 +58,7 @@ def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[Crew
         if launcher.by_name:
             check_importable(refs[id(worker)], worker.function, defaults.start_method)
     for title, members in _groups(isolated, defaults).items():
-        boot = Boot(title, [refs[id(worker)] for worker in members], imports, preparation, defaults.log_level)
+        boot = Boot(title, [refs[id(worker)] for worker in members], imports, preparation, defaults.log_levels)
         ids = [_worker_id(worker) for worker in members]
         crews.append(
             CrewPlan(workers=members, worker_ids=ids, processes=_processes(title, members, defaults), boot=boot)

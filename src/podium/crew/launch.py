@@ -97,7 +97,10 @@ def check_importable(ref: WorkerRef, function: Callable[..., Any], start_method:
     if "<lambda>" in ref.qualname:
         raise StartError(f"{where} is a lambda, which a worker process cannot import: write it as a function; {fix}")
     if "<locals>" in ref.qualname:
-        raise StartError(f"{where} is defined inside another function, so a worker process cannot import it: {fix}")
+        raise StartError(
+            f"{where} is defined inside another function, so a worker process cannot import it: {fix} "
+            "(a decorator that is the cause keeps the function's name with functools.wraps)"
+        )
     if not ref.module or not ref.qualname:
         kind = type(function).__name__
         raise StartError(

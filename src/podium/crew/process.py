@@ -173,6 +173,8 @@ class Member:
                 await self.start()
             except StartError as error:
                 logger.error("%s could not be restarted: %s", self.title, error)  # noqa: TRY400 - the child's words
+            else:
+                logger.info("%s runs again, pid %d", self.title, self.link.pid if self.link is not None else 0)
 
     async def _mourn(self) -> None:
         """Wait for the death of the newest child and take it into account."""
