@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET, UnsetType, field
 
-from podium.server.definitions import Document
+from podium.server.definitions import Document, Int64
 
 if TYPE_CHECKING:
     from podium.server.engine import Turn
@@ -21,7 +21,7 @@ class LogLine(Document):
 
     log: str | None = ""
     task_id: str | None = None
-    created_time: int | None = 0
+    created_time: Int64 | None = 0
 
 
 class TaskReport(Document):
@@ -33,7 +33,7 @@ class TaskReport(Document):
     output_data: dict[str, Any] | None = None
     worker_id: str | None = None
     reason_for_incompletion: str | None = None
-    callback_after_seconds: int | None = 0
+    callback_after_seconds: Int64 | None = 0
     logs: list[LogLine] | None = field(default_factory=list)
     extend_lease: bool | None = False
     external_output_payload_storage_path: str | None = None

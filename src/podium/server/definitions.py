@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType, field
@@ -13,6 +13,10 @@ from podium.server.problems import parse_problem
 
 T = TypeVar("T")
 
+#: The number types of the API: what does not fit is refused where it is read.
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
 
 class Document(msgspec.Struct, rename="camel", kw_only=True):
     """Base of the JSON objects of the API: camelCase, defaults written out, unset fields left out."""
@@ -21,35 +25,35 @@ class Document(msgspec.Struct, rename="camel", kw_only=True):
 class TaskDefinition(Document):
     """How tasks of one type are retried and timed out. Seconds unless the name says otherwise."""
 
-    create_time: int = 0
-    update_time: int = 0
+    create_time: Int64 = 0
+    update_time: Int64 = 0
     created_by: str | UnsetType = UNSET
     updated_by: str | UnsetType = UNSET
     owner_app: str | UnsetType = UNSET
     name: str = ""
     description: str | UnsetType = UNSET
-    retry_count: int = 3
-    timeout_seconds: int = 0
+    retry_count: Int32 = 3
+    timeout_seconds: Int32 = 0
     input_keys: list[str] = field(default_factory=list)
     output_keys: list[str] = field(default_factory=list)
     runtime_metadata: list[str] = field(default_factory=list)
     timeout_policy: Literal["RETRY", "TIME_OUT_WF", "ALERT_ONLY"] = "TIME_OUT_WF"
     retry_logic: Literal["FIXED", "EXPONENTIAL_BACKOFF", "LINEAR_BACKOFF"] = "FIXED"
-    retry_delay_seconds: int = 60
-    response_timeout_seconds: int = 3600
-    concurrent_exec_limit: int | UnsetType = UNSET
+    retry_delay_seconds: Int32 = 60
+    response_timeout_seconds: Int32 = 3600
+    concurrent_exec_limit: Int32 | UnsetType = UNSET
     input_template: dict[str, Any] = field(default_factory=dict)
-    rate_limit_per_frequency: int = 0
-    rate_limit_frequency_in_seconds: int = 1
+    rate_limit_per_frequency: Int32 = 0
+    rate_limit_frequency_in_seconds: Int32 = 1
     isolation_group_id: str | UnsetType = UNSET
     execution_name_space: str | UnsetType = UNSET
     owner_email: str | UnsetType = UNSET
-    poll_timeout_seconds: int | UnsetType = UNSET
-    backoff_scale_factor: int = 1
-    max_retry_delay_seconds: int = 0
-    backoff_jitter_ms: int = 0
+    poll_timeout_seconds: Int32 | UnsetType = UNSET
+    backoff_scale_factor: Int32 = 1
+    max_retry_delay_seconds: Int32 = 0
+    backoff_jitter_ms: Int32 = 0
     base_type: str | UnsetType = UNSET
-    total_timeout_seconds: int = 0
+    total_timeout_seconds: Int32 = 0
     input_schema: dict[str, Any] | UnsetType = UNSET
     output_schema: dict[str, Any] | UnsetType = UNSET
     task_status_listener_enabled: bool = True
@@ -74,7 +78,7 @@ class WorkflowTask(Document):
     dynamic_fork_tasks_input_param_name: str | UnsetType = UNSET
     default_case: list[WorkflowTask] = field(default_factory=list)
     fork_tasks: list[list[WorkflowTask]] = field(default_factory=list)
-    start_delay: int = 0
+    start_delay: Int32 = 0
     sub_workflow_param: dict[str, Any] | UnsetType = UNSET
     join_on: list[str] = field(default_factory=list)
     join_mode: str | UnsetType = UNSET
@@ -87,7 +91,7 @@ class WorkflowTask(Document):
     loop_condition: str | UnsetType = UNSET
     loop_over: list[WorkflowTask] = field(default_factory=list)
     items: str | UnsetType = UNSET
-    retry_count: int | UnsetType = UNSET
+    retry_count: Int32 | UnsetType = UNSET
     evaluator_type: str | UnsetType = UNSET
     expression: str | UnsetType = UNSET
     on_state_change: dict[str, Any] = field(default_factory=dict)
@@ -109,25 +113,25 @@ class WorkflowDefinition(Document):
     """A workflow definition."""
 
     owner_app: str | UnsetType = UNSET
-    create_time: int = 0
-    update_time: int = 0
+    create_time: Int64 = 0
+    update_time: Int64 = 0
     created_by: str | UnsetType = UNSET
     updated_by: str | UnsetType = UNSET
     name: str = ""
     description: str | UnsetType = UNSET
-    version: int = 1
+    version: Int32 = 1
     tasks: list[WorkflowTask] = field(default_factory=list)
     input_parameters: list[str] = field(default_factory=list)
     output_parameters: dict[str, Any] = field(default_factory=dict)
     failure_workflow: str | UnsetType = UNSET
-    failure_workflow_version: int | UnsetType = UNSET
-    schema_version: int = 2
+    failure_workflow_version: Int32 | UnsetType = UNSET
+    schema_version: Int32 = 2
     restartable: bool = True
     workflow_status_listener_enabled: bool = False
     workflow_status_listener_sink: str | UnsetType = UNSET
     owner_email: str | UnsetType = UNSET
     timeout_policy: Literal["TIME_OUT_WF", "ALERT_ONLY"] = "ALERT_ONLY"
-    timeout_seconds: int = 0
+    timeout_seconds: Int32 = 0
     variables: dict[str, Any] = field(default_factory=dict)
     input_template: dict[str, Any] = field(default_factory=dict)
     input_schema: dict[str, Any] | UnsetType = UNSET
@@ -201,7 +205,7 @@ def _converted(value: Any, kind: Any) -> Any:
 
 
 def _scalar(value: Any, kind: Any) -> Any:
-    accepted = get_args(kind) or (kind,)
+    accepted = [getattr(inner, "__origin__", inner) for inner in get_args(kind) or (kind,)]
     if isinstance(value, float) and int in accepted:
         return int(value)
     if isinstance(value, (int, float)) and str in accepted:

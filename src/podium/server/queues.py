@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str | None]
 
+#: Seconds that a timer runs at most: event loops have limits.
+_LONGEST_TIMER = 3600.0
+
 
 @dataclass(eq=False)
 class _Queue:
@@ -154,7 +157,7 @@ class Queues:
             queue.timer.cancel()
             queue.timer = None
         if queue.delayed and queue.waiters:
-            delay = max(0.001, (queue.delayed[0][0] - self._now()) / 1000)
+            delay = min(max(0.001, (queue.delayed[0][0] - self._now()) / 1000), _LONGEST_TIMER)
             queue.timer = asyncio.get_running_loop().call_later(delay, self._ring, key, queue)
 
     def _ring(self, key: Key, queue: _Queue) -> None:

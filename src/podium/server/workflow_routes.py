@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType, field
 from starlette.routing import Route
 
 from podium.server import control
-from podium.server.definitions import Document, WorkflowDefinition, read_document
+from podium.server.definitions import Document, Int32, WorkflowDefinition, read_document
 from podium.server.engine import Turn
 from podium.server.problems import InvalidError, Problem
 from podium.server.shown import plain, show_run, show_task
@@ -38,10 +38,10 @@ class StartRequest(Document):
     """The body of a start."""
 
     name: str = ""
-    version: int | None = None
+    version: Int32 | None = None
     input: dict[str, Any] = field(default_factory=dict)
     correlation_id: str | None = None
-    priority: int = 0
+    priority: Int32 = 0
     task_to_domain: dict[str, str] = field(default_factory=dict)
     workflow_def: WorkflowDefinition | UnsetType = UNSET
 

@@ -102,6 +102,23 @@ def test_bodies_that_are_not_what_is_expected(client: Client, method: str, path:
     assert (status, message.startswith("JSON parse error")) == (500, True)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/metadata/taskdefs", [{"name": "t", "retryCount": 2**31}]),
+        ("PUT", "/metadata/workflow", [{"name": "f", "version": 1e300, "tasks": [{"name": "t"}]}]),
+        ("POST", "/workflow", {"name": "f", "version": 2**70}),
+        ("POST", "/tasks", {"taskId": "t", "workflowInstanceId": "w", "logs": [{"createdTime": 2**63}]}),
+        ("GET", "/metadata/workflow/f?version=99999999999", None),
+        ("GET", "/tasks/poll/batch/t?count=1e3", None),
+    ],
+)
+def test_numbers_out_of_range(client: Client, method: str, path: str, body: Any) -> None:
+    status, message = refusal(client.call(method, path, body))
+    assert status == 500
+    assert message.startswith(("JSON parse error", "Method parameter"))
+
+
 def test_missing_body_wrong_type_and_wrong_method(client: Client) -> None:
     assert refusal(client.call("POST", "/tasks"))[1].startswith("Required request body is missing")
     answer = client.call("POST", "/tasks", {}, headers={"Content-Type": "text/plain"})
