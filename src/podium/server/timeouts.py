@@ -65,10 +65,11 @@ def workflow_clock(run: Run) -> int:
 
 
 def first_scheduled(run: Run, attempt: TaskState) -> int:
-    """Return when the first attempt of the same task was scheduled."""
-    return min(
+    """Return when the first attempt of the same task was scheduled; a retry of the workflow starts that anew."""
+    first = min(
         other.scheduled_time for other in run.attempts if other.reference_task_name == attempt.reference_task_name
     )
+    return max(first, run.workflow.last_retried_time)
 
 
 def next_deadline(run: Run) -> int | None:

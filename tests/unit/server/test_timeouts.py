@@ -88,6 +88,16 @@ def test_total_timeout_spans_the_attempts() -> None:
     assert len(world.run.attempts) == 3
 
 
+def test_total_timeout_counts_anew_after_a_retry_of_the_workflow() -> None:
+    world = World([simple("a")], definition(totalTimeoutSeconds=10))
+    world.pass_time(10)
+    assert world.status == "TIMED_OUT"
+    control.retry(world.turn())
+    assert next_deadline(world.run) == world.now + 10_000
+    world.do("a")
+    assert world.status == "COMPLETED"
+
+
 def test_workflow_timeout_cancels_what_is_open() -> None:
     world = World([simple("a")], timeoutSeconds=60, timeoutPolicy="TIME_OUT_WF", failureWorkflow="repair")
     assert next_deadline(world.run) == START + 60_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
@@ -39,7 +40,7 @@ def switch(cases: dict[str, list[dict[str, Any]]], default: list[dict[str, Any]]
     )
 
 
-def blueprint(tasks: list[dict[str, Any]], definitions: list[dict[str, Any]] = [], **fields: Any) -> Blueprint:  # noqa: B006 - only read
+def blueprint(tasks: list[dict[str, Any]], definitions: Iterable[dict[str, Any]] = (), **fields: Any) -> Blueprint:
     workflow = read_document({"name": "flow", "tasks": tasks, **fields}, WorkflowDefinition)
     known = {item["name"]: read_document(item, TaskDefinition) for item in definitions}
     return Blueprint(freeze(workflow, known.get))
