@@ -44,10 +44,15 @@ class Store:
     """The database. ``path`` is a file, created if missing, or ``:memory:``. Raises ConfigError for a wrong file."""
 
     def __init__(self, path: str) -> None:
-        if path != ":memory:" and not Path(path).absolute().parent.is_dir():
-            raise ConfigError(f"db: no such directory: {Path(path).absolute().parent}")
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        if path != ":memory:" and (not path or not Path(path).absolute().parent.is_dir()):
+            raise ConfigError(
+                f"db: no such directory: {Path(path).absolute().parent}" if path else "db: the path is empty"
+            )
         self._begun = False
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        except sqlite3.Error as error:
+            raise ConfigError(f"db: {path} cannot be used: {error}") from error
         try:
             self._prepare(path)
         except sqlite3.Error as error:

@@ -47,6 +47,10 @@ def test_foreign_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="something else"):
         Store(str(other))
     assert other.read_bytes() == before
+    with pytest.raises(ConfigError, match="cannot be used: unable to open"):
+        Store(str(tmp_path))
+    with pytest.raises(ConfigError, match="the path is empty"):
+        Store("")
     with pytest.raises(ConfigError, match="no such directory"):
         Store(str(tmp_path / "none" / "a.db"))
 
