@@ -111,15 +111,32 @@ class TaskRunnerEventsListener(Protocol):
     and a slow or failing one delays no poll and no task.
     """
 
-    def on_poll_started(self, event: PollStarted) -> Any: ...  # noqa: D102 - named after the event
-    def on_poll_completed(self, event: PollCompleted) -> Any: ...  # noqa: D102
-    def on_poll_failure(self, event: PollFailure) -> Any: ...  # noqa: D102
-    def on_task_execution_started(self, event: TaskExecutionStarted) -> Any: ...  # noqa: D102
-    def on_task_execution_completed(self, event: TaskExecutionCompleted) -> Any: ...  # noqa: D102
-    def on_task_execution_failure(self, event: TaskExecutionFailure) -> Any: ...  # noqa: D102
-    def on_task_update_completed(self, event: TaskUpdateCompleted) -> Any: ...  # noqa: D102
-    def on_task_update_failure(self, event: TaskUpdateFailure) -> Any: ...  # noqa: D102
-    def on_task_paused(self, event: TaskPaused) -> Any: ...  # noqa: D102
+    def on_poll_started(self, event: PollStarted) -> Any:  # noqa: D102 - named after the event
+        return None
+
+    def on_poll_completed(self, event: PollCompleted) -> Any:  # noqa: D102
+        return None
+
+    def on_poll_failure(self, event: PollFailure) -> Any:  # noqa: D102
+        return None
+
+    def on_task_execution_started(self, event: TaskExecutionStarted) -> Any:  # noqa: D102
+        return None
+
+    def on_task_execution_completed(self, event: TaskExecutionCompleted) -> Any:  # noqa: D102
+        return None
+
+    def on_task_execution_failure(self, event: TaskExecutionFailure) -> Any:  # noqa: D102
+        return None
+
+    def on_task_update_completed(self, event: TaskUpdateCompleted) -> Any:  # noqa: D102
+        return None
+
+    def on_task_update_failure(self, event: TaskUpdateFailure) -> Any:  # noqa: D102
+        return None
+
+    def on_task_paused(self, event: TaskPaused) -> Any:  # noqa: D102
+        return None
 
 
 #: Method name of the listener protocol -> event class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import os
@@ -141,6 +142,8 @@ class TaskHandler:
             self._restore_signals()
             raise
         self._engine = engine
+        # A program that ends without stopping its handler gives its tasks back, instead of leaving them to time out.
+        atexit.register(self.stop_processes, 0.0)
 
     def stop_processes(self, grace: float | None = None) -> None:
         """Stop polling, let running tasks finish for up to ``grace`` seconds (default ``grace_seconds``), and end.
@@ -152,6 +155,7 @@ class TaskHandler:
             self._engine.request_stop(self._grace if grace is None else grace)
             self._engine.wait()
             self._engine = None
+            atexit.unregister(self.stop_processes)
         self._restore_signals()
 
     def join_processes(self) -> None:

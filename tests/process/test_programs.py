@@ -52,7 +52,11 @@ class Program:
     def __init__(self, path: Path, text: str, **fields: Any) -> None:
         path.write_text(textwrap.dedent(text).format(tests=str(TESTS), **fields))
         self.process = subprocess.Popen(
-            [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         self.children = [int(word) for word in self.process.stdout.readline().split()[1:]]
@@ -75,10 +79,12 @@ def alive(pid: int) -> bool:
 def launch(rig: Rig, tmp_path: Path) -> Iterator[Callable[..., Program]]:
     started: list[Program] = []
 
-    def start(wait: str = "handler.join_processes()", grace: float = 10, options: str = "") -> Program:
+    def start(
+        wait: str = "handler.join_processes()", grace: float = 10, options: str = "", text: str = PROGRAM
+    ) -> Program:
         rig.define(samples.waits_for_file, retry_count=1)
         program = Program(
-            tmp_path / "program.py", PROGRAM,
+            tmp_path / "program.py", text,
             name=rig.name_of(samples.waits_for_file), url=rig.url, grace=grace, wait=wait, options=options,
         )  # fmt: skip
         started.append(program)
@@ -148,6 +154,19 @@ def test_signal_ends_a_program_that_does_not_join(rig: Rig, launch: Callable[...
     go.touch()
     assert program.end()[0] == -signal.SIGTERM
     assert [rig.last_task(workflow_id).status for workflow_id in ids] == ["COMPLETED"] * 2
+    assert not any(map(alive, program.children))
+
+
+def test_program_that_ends_without_stopping_gives_its_tasks_back(
+    rig: Rig, launch: Callable[..., Program], tmp_path: Path
+) -> None:
+    program = launch(wait="sys.stdin.readline()", text=PROGRAM.replace("with handler:", "if handler:"))
+    _, ids = running_tasks(rig, tmp_path, count=1)
+    assert program.process.stdin is not None
+    program.process.stdin.write("end\n")
+    program.process.stdin.flush()
+    assert program.end() == (0, "ended\n", "")
+    assert rig.task(ids[0]).status == "SCHEDULED"
     assert not any(map(alive, program.children))
 
 

@@ -266,7 +266,7 @@ class ForkServerLauncher:
             self._control = None
         if self._process is not None:
             self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+            self._process.wait()  # it is dead: there is nothing to wait for but the kernel
             self._process = None
 
     def _on_readable(self, control: socket.socket, reader: FrameReader[FromServer]) -> None:

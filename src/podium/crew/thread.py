@@ -7,6 +7,7 @@ the process along.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ class ThreadCrew:
         self._pool: TaskPool | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._ended: asyncio.Future[None] = self._engine.create_future()
 
     async def start(self) -> None:
         """Start the loop that coroutines run on."""
@@ -69,8 +71,8 @@ class ThreadCrew:
 
     async def stop(self) -> None:
         """Cancel coroutines and end the loop. What does not end in time goes on, and is not Interrupted."""
-        loop, pool, thread = self._loop, self._pool, self._thread
-        if loop is None or pool is None or thread is None:
+        loop, pool = self._loop, self._pool
+        if loop is None or pool is None:
             return
         self._stopping = True
         loop.call_soon_threadsafe(pool.close)
@@ -78,7 +80,7 @@ class ThreadCrew:
         if waiting:
             await asyncio.wait(waiting, timeout=_CANCEL_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
-        await asyncio.to_thread(thread.join, _CANCEL_SECONDS)
+        await asyncio.wait([self._ended], timeout=_CANCEL_SECONDS)
 
     def _run_loop(self, started: asyncio.Future[None]) -> None:
         loop = loop_factory()()
@@ -94,6 +96,8 @@ class ThreadCrew:
             loop.run_forever()
         finally:
             loop.close()
+            with contextlib.suppress(RuntimeError):  # the engine did not wait that long
+                self._engine.call_soon_threadsafe(self._ended.set_result, None)
 
     def _hand_over(self) -> None:
         assert self._loop is not None
