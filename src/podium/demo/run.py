@@ -111,7 +111,7 @@ async def _run(settings: Settings, configuration: Configuration, screen: Screen)
         drive = Drive(client, settings.workflows, f"podium-demo-{uuid4().hex[:8]}")
         try:
             with handler:
-                _start_workers(handler, settings, screen)
+                await _start_workers(handler, settings, screen)
                 with screen.progress(settings.workflows) as progress:
                     await drive.run(settings.patience, lambda: tally.heard, progress)
         except asyncio.CancelledError:
@@ -142,9 +142,14 @@ async def _register(client: AsyncClient, configuration: Configuration) -> None:
         raise StartError(f"the server at {where} cannot be used: {error}") from error
 
 
-def _start_workers(handler: TaskHandler, settings: Settings, screen: Screen) -> None:
+async def _start_workers(handler: TaskHandler, settings: Settings, screen: Screen) -> None:
     begun = time.monotonic()
-    handler.start_processes()
+    try:
+        handler.start_processes()
+    except StartError:
+        # Ctrl-C reaches processes that cannot handle it yet; then it is what ends this coroutine, here.
+        await asyncio.sleep(0)
+        raise
     seconds = time.monotonic() - begun
     status = handler.get_worker_status()
     processes = len({pid for worker in status for pid in worker["pids"]})
