@@ -21,7 +21,7 @@ from podium.context import TaskContext, TaskInProgress, enter_task_context
 from podium.convert import to_json, to_output
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
-from podium.models import Task, TaskExecLog, TaskIds, TaskResult, TaskResultStatus
+from podium.models import Task, TaskExecLog, TaskResult, TaskResultStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -90,7 +90,7 @@ class Attempt:
         """
         try:
             task = _task_decoder.decode(self.raw)
-        except msgspec.ValidationError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self.fail(ConversionError("task", str(error)), terminal=True)
         self._task_context = TaskContext(task)
         enter_task_context(self._task_context)
@@ -117,24 +117,23 @@ class Attempt:
         result.log(cause.traceback)
         try:
             result.output_data = self._extra_output()
-            return self._outcome(result, cause)
-        except ConversionError:  # the output set so far cannot be sent: the failure itself still can
+        except BaseException:  # the output set so far cannot be sent: the failure itself still can
             result.output_data = {}
-            return self._outcome(result, cause)
+        return self._outcome(result, cause)
 
     def _result_of(self, value: Any) -> TaskResult:
-        extra = self._extra_output()
         if isinstance(value, TaskResult):
             result = _checked(value)
-            result.output_data = extra | to_json(result.output_data)
+            output = to_json(result.output_data)
         elif isinstance(value, TaskInProgress):
-            result = TaskResult(
-                status=TaskResultStatus.IN_PROGRESS,
-                callback_after_seconds=_whole_seconds(value.callback_after_seconds),
-                output_data=to_json(value.output) or extra,
-            )
+            seconds = _whole_seconds(value.callback_after_seconds)
+            result = TaskResult(status=TaskResultStatus.IN_PROGRESS, callback_after_seconds=seconds)
+            output = to_json(_checked_output("TaskInProgress.output", value.output))
         else:
-            result = TaskResult(output_data=extra | to_output(value) if extra else to_output(value))
+            result = TaskResult()
+            output = to_output(value)
+        extra = self._extra_output()
+        result.output_data = extra | output if extra else output
         return result
 
     def _extra_output(self) -> dict[str, Any]:
@@ -144,7 +143,10 @@ class Attempt:
         return output
 
     def _outcome(self, result: TaskResult, cause: Cause | None = None) -> Outcome:
-        """Fill in ids, merge what the task said through its context, and encode."""
+        """Fill in ids, merge what the task said through its context, and encode.
+
+        A task that was not read has no ids here: the outcome's body stays empty, and the engine words it.
+        """
         context = self._task_context
         if context is not None:
             task = context.get_task()
@@ -152,9 +154,6 @@ class Attempt:
             # The context's lines come first: a failure's traceback is the last thing that happened.
             result.logs = [*context.logs, *result.logs] if cause else [*result.logs, *context.logs]
             result.callback_after_seconds = result.callback_after_seconds or context.get_callback_after_seconds()
-        else:
-            ids = msgspec.json.decode(self.raw, type=TaskIds)
-            result.task_id, result.workflow_instance_id = ids.task_id, ids.workflow_instance_id
         result.worker_id = self.worker.worker_id
         surplus = [line.log for line in result.logs[LOGS_PER_UPDATE:]]
         result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
@@ -163,7 +162,7 @@ class Attempt:
         return Outcome(
             key=self.key,
             status=result.status,
-            body=_encode(result),
+            body=_encode(result) if context is not None else b"",
             surplus_logs=[printable(line) for line in surplus],
             started=self._started,
             duration=time.monotonic() - self._begun,
@@ -258,8 +257,7 @@ def _checked(result: TaskResult) -> TaskResult:
     except ValueError:
         allowed = ", ".join(TaskResultStatus)
         raise ConversionError("TaskResult.status", f"expected one of {allowed}, got {result.status!r}") from None
-    if not isinstance(result.output_data, dict):
-        raise ConversionError("TaskResult.output_data", f"expected dict, got {type(result.output_data).__name__}")
+    _checked_output("TaskResult.output_data", result.output_data)
     reason = result.reason_for_incompletion
     return msgspec.structs.replace(
         result,
@@ -268,6 +266,12 @@ def _checked(result: TaskResult) -> TaskResult:
         callback_after_seconds=_whole_seconds(result.callback_after_seconds or 0),
         logs=list(result.logs or ()),
     )
+
+
+def _checked_output(path: str, output: Any) -> dict[str, Any]:
+    if not isinstance(output, dict):
+        raise ConversionError(path, f"expected dict, got {type(output).__name__}")
+    return output
 
 
 def _whole_seconds(value: Any) -> int:

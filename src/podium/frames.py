@@ -90,7 +90,11 @@ class Cause(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Outcome(_Frame, tag="outcome"):
-    """How one attempt ended; ``body`` is the TaskResult as JSON, ready to be sent unread."""
+    """How one attempt ended.
+
+    ``body`` is the TaskResult as JSON, ready to be sent unread; empty if the attempt failed before its task was read,
+    so that only the engine knows the ids.
+    """
 
     key: int
     status: TaskResultStatus
@@ -150,6 +154,8 @@ class FrameReader(Generic[T]):
                     break
                 frames.append(self._decoder.decode(view[start + _PREFIX.size : end]))
                 start = end
+        except msgspec.DecodeError as error:
+            raise ValueError(f"a frame cannot be read: {error}") from error
         finally:
             view.release()
         if start:

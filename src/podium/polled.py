@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Final
 
@@ -12,9 +13,10 @@ from podium.frames import Cause, Outcome
 from podium.models import TaskExecLog, TaskHead, TaskIds, TaskResult, TaskResultStatus
 
 _head_decoder = msgspec.json.Decoder(TaskHead)
-_ids_decoder = msgspec.json.Decoder(TaskIds)
 _encode = msgspec.json.encode
 
+#: What the decoders raise for a task that is not JSON, not UTF-8, of wrong types, or nested too deeply.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: Parts of the messages with which a server says that task or workflow, not the endpoint, is unknown.
 UNKNOWN_TASK: Final = ("No such task", "No such workflow")
 
@@ -52,12 +54,17 @@ def read_task(raw: bytes) -> PolledTask:
     """Read a task's head; raises UnreadableTaskError."""
     try:
         return PolledTask(raw, _head_decoder.decode(raw))
-    except msgspec.DecodeError as error:
-        try:
-            ids = _ids_decoder.decode(raw)
-        except msgspec.DecodeError:
-            ids = None
-        raise UnreadableTaskError(str(error), ids) from error
+    except UNREADABLE as error:
+        raise UnreadableTaskError(str(error), _ids_in(raw)) from error
+
+
+def _ids_in(raw: bytes) -> TaskIds | None:
+    """Find the ids in what is no proper task, and perhaps no proper JSON: NaN, half characters, wrong types."""
+    try:
+        ids = msgspec.convert(json.loads(raw.decode("utf-8", "replace"), strict=False), TaskIds)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
+    return ids if ids.task_id.isprintable() and ids.workflow_instance_id.isprintable() else None
 
 
 class UnreadableTaskError(AnswerError):
