@@ -26,7 +26,7 @@ from podium.events import (
 )
 from podium.frames import Cause, Outcome
 from podium.models import TaskResultStatus
-from podium.polled import Interrupted, PolledTask, UnreadableTaskError, failure, read_task
+from podium.polled import Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -38,8 +38,11 @@ logger = logging.getLogger(__name__)
 
 #: After authentication failures: 2, 4, 8 ... 60 s, as both other SDKs do.
 AUTH_BACKOFF: Final = Backoff(2.0, 60.0)
-#: After any other failed poll: quick at first, because most outages are short.
-FAILURE_BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.2)
+#: After any other failed poll: never far from a server that comes back soon, and patient with one that does not.
+FAILURE_BACKOFF: Final = Backoff(0.1, 2.0, jitter=0.2)
+OUTAGE_BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.2)
+#: Seconds of failures after which it is an outage.
+OUTAGE_AFTER: Final = 60.0
 #: A worker whose slots stay busy for this many poll intervals says so, once.
 CAPACITY_SKIPS: Final = 100
 #: "Still failing" is said again when this many seconds have passed.
@@ -94,7 +97,8 @@ class Runner:
         self._backlog = False
         self._stopping = False
         self._wake = asyncio.Event()
-        self._running: dict[str, PolledTask] = {}
+        #: Ids of the tasks that are ours: those that wait for a slot, and those that have one.
+        self._in_hand: set[str] = set()
         self._waiting: deque[PolledTask] = deque()
         self._works: set[asyncio.Task[None]] = set()
         #: Monotonic time of the last answered poll; 0 before the first.
@@ -102,13 +106,13 @@ class Runner:
 
     @property
     def running(self) -> int:
-        """How many tasks are in hand: executing, or waiting for the server to take their result."""
-        return len(self._running)
+        """How many slots are taken: by tasks that execute, or whose result the server has not taken yet."""
+        return len(self._in_hand) - len(self._waiting)
 
     @property
     def task_ids(self) -> list[str]:
-        """The ids of the tasks in hand."""
-        return list(self._running)
+        """The ids of the tasks in hand, also of those that wait for a slot."""
+        return list(self._in_hand)
 
     @property
     def works(self) -> set[asyncio.Task[None]]:
@@ -121,6 +125,8 @@ class Runner:
 
     def set_paused(self, paused: bool) -> None:
         """Stop or resume polling and chaining; running tasks are not touched."""
+        if paused and not self.paused:
+            self._events.publish(TaskPaused(task_type=self._task_type))
         self.paused = paused
         self._wake.set()
 
@@ -131,15 +137,18 @@ class Runner:
 
     async def run(self) -> None:
         """Poll until stopped."""
+        if self.paused:
+            self._events.publish(TaskPaused(task_type=self._task_type))
         while not self._stopping:
-            free = min(self.slots - len(self._running), self._crew.free(self._place))
+            free = min(self.slots - self.running, self._crew.free(self._place))
             if self._waiting and free > 0:
-                self._start(self._waiting.popleft())
+                self._start_work(self._work(self._waiting.popleft()))
             elif self.paused:
-                self._events.publish(TaskPaused(task_type=self._task_type))
                 await self._pause(None)
-            elif free <= 0:
+            elif self.running >= self.slots:
                 await self._wait_for_slot()
+            elif free <= 0:  # the crew is down; it says so itself, and wakes us when it is back
+                await self._pause(None)
             elif (pause := self._next_poll - time.monotonic()) > 0:
                 await self._pause(pause)
             else:
@@ -169,7 +178,7 @@ class Runner:
         elif not await self._pause(until_warning):
             logger.warning(
                 "worker %r is at capacity: %d of %d slots are busy, %d polls were skipped in %.1f s",
-                self._task_type, len(self._running), self.slots, CAPACITY_SKIPS, CAPACITY_SKIPS * interval,
+                self._task_type, self.running, self.slots, CAPACITY_SKIPS, CAPACITY_SKIPS * interval,
             )  # fmt: skip
 
     async def _poll(self, count: int) -> None:
@@ -215,16 +224,17 @@ class Runner:
                 outcome = failure(error.ids, 0, self.worker_id, cause, terminal=True)
                 self._start_work(self._report_unreadable(PolledTask.of(error.ids), outcome))
             return None
-        if task.task_id in self._running or any(other.task_id == task.task_id for other in self._waiting):
+        if task.task_id in self._in_hand:
             logger.warning("worker %r: task %s was handed out again while in hand", self._task_type, task.task_id)
             return None
+        self._in_hand.add(task.task_id)
         if self.worker.options.lease_extend_enabled:
             self._leases.keep(task)
         return task
 
-    def _start(self, task: PolledTask) -> None:
-        self._running[task.task_id] = task
-        self._start_work(self._work(task))
+    def _let_go(self, task: PolledTask) -> None:
+        self._leases.release(task)
+        self._in_hand.remove(task.task_id)
 
     def _start_work(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -241,7 +251,6 @@ class Runner:
         """Execute and report a task, and go on with the one that the server hands out in return."""
         task: PolledTask | None = first
         while task is not None:
-            self._running[task.task_id] = task
             raw = None
             try:
                 outcome = await self._execute(task)
@@ -254,8 +263,7 @@ class Runner:
             except Interrupted:
                 await self._delivery.give_back(task, self.worker_id)
             finally:
-                self._leases.release(task)
-                del self._running[task.task_id]
+                self._let_go(task)
             task = None if raw is None else self._accept(raw)
             if task is not None and self._stopping:
                 await self._give_back(task)
@@ -269,6 +277,8 @@ class Runner:
     async def _execute(self, task: PolledTask) -> Outcome:
         self._publish(TaskExecutionStarted, task)
         outcome = await self._crew.run(self._place, task)
+        if not outcome.body:
+            outcome = self._worded(task, outcome)
         duration = outcome.duration * 1000
         if outcome.status in {TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS}:
             size = outcome.output_size
@@ -278,6 +288,14 @@ class Runner:
             error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
             self._publish(TaskExecutionFailure, task, duration_ms=duration, cause=error)
         return outcome
+
+    def _worded(self, task: PolledTask, outcome: Outcome) -> Outcome:
+        """Return the failure of an attempt that could not read its task, and so could not report on it."""
+        terminal = outcome.status is TaskResultStatus.FAILED_WITH_TERMINAL_ERROR
+        assert outcome.cause is not None
+        return failure(
+            ids_of(task), outcome.key, self.worker_id, outcome.cause, terminal=terminal, started=outcome.started
+        )
 
     def _publish(self, kind: type[Any], task: PolledTask, **fields: Any) -> None:
         if self._events.has_listeners(kind):
@@ -295,8 +313,10 @@ class Runner:
 
     async def _give_back(self, task: PolledTask) -> None:
         """Put a task that never started back into its queue."""
-        self._leases.release(task)
-        await self._delivery.give_back(task, self.worker_id)
+        try:
+            await self._delivery.give_back(task, self.worker_id)
+        finally:
+            self._let_go(task)
 
 
 class _Trouble:
@@ -321,7 +341,9 @@ class _Trouble:
                 "polling for %r is still failing, %d times in %.0f s: %s",
                 self._task_type, self._failures, now - self._since, error,
             )  # fmt: skip
-        backoff = AUTH_BACKOFF if isinstance(error, AuthError) else FAILURE_BACKOFF
+        backoff = FAILURE_BACKOFF if now - self._since < OUTAGE_AFTER else OUTAGE_BACKOFF
+        if isinstance(error, AuthError):
+            backoff = AUTH_BACKOFF
         asked = getattr(error, "retry_after", None)
         return max(backoff.delay(self._failures), min(asked or 0.0, 60.0))
 
