@@ -108,7 +108,8 @@ class TaskRunnerEventsListener(Protocol):
     """What a listener may implement: every method is optional, ``def`` or ``async def``.
 
     Listeners are called one after another in a thread of their own, in the user's process: they keep their state,
-    and a slow or failing one delays no poll and no task.
+    and a slow or failing one delays no poll and no task. No listener has to inherit from this class;
+    ``isinstance(x, TaskRunnerEventsListener)`` asks whether ``x`` has all the methods, which nobody requires.
     """
 
     def on_poll_started(self, event: PollStarted) -> Any:  # noqa: D102 - named after the event
@@ -160,7 +161,8 @@ class EventDispatcher:
         self._handlers: dict[type[TaskRunnerEvent], list[Callable[[Any], Any]]] = {}
         self._queue: queue.SimpleQueue[TaskRunnerEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._reported: set[object] = set()
+        #: The ``id()`` of handlers whose failure was logged: they live as long as this object, and may be unhashable.
+        self._reported: set[int] = set()
         for listener in listeners:
             for name, event_type in HANDLERS.items():
                 method = getattr(listener, name, None)
@@ -204,9 +206,9 @@ class EventDispatcher:
             result = handler(event)
             if inspect.isawaitable(result):
                 loop.run_until_complete(_finish(result))
-        except Exception:
-            if handler not in self._reported:  # the first failure says it all; a thousand more would hide the rest
-                self._reported.add(handler)
+        except BaseException:  # a sys.exit() or a cancelled coroutine must not end the thread that serves the others
+            if id(handler) not in self._reported:  # the first failure says it all; a thousand more would hide the rest
+                self._reported.add(id(handler))
                 logger.exception("event listener %r failed; further failures of it are not logged", handler)
 
 
