@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from podium.errors import DeclarationError
 from podium.models import TaskDef
@@ -23,7 +26,7 @@ def _number(minimum: float, maximum: float | None = None, *, whole: bool = True)
 
     def check(value: Any) -> str | None:
         types = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, types) or not value >= minimum:
+        if isinstance(value, bool) or not isinstance(value, types) or not math.isfinite(value) or value < minimum:
             return limits
         return limits if maximum is not None and value > maximum else None
 
@@ -35,15 +38,25 @@ def _flag(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value and value.isprintable() else "a non-empty text"
+    return (
+        None
+        if isinstance(value, str) and value and value.isprintable()
+        else "a non-empty text without control characters"
+    )
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str | None]:
     return lambda value: None if value in allowed else " or ".join(repr(word) for word in allowed)
 
 
-def _instance(kind: type) -> Callable[[Any], str | None]:
-    return lambda value: None if isinstance(value, kind) else f"a {kind.__name__}"
+def _task_def(value: Any) -> str | None:
+    if not isinstance(value, TaskDef):
+        return "a TaskDef"
+    try:
+        msgspec.convert(value.to_dict(), TaskDef)  # a struct takes any value, the server does not
+    except (TypeError, msgspec.ValidationError) as error:
+        return f"a TaskDef with values of its fields' types: {error}"
+    return None
 
 
 def _option(default: Any, check: Callable[[Any], str | None], doc: str) -> Any:
@@ -67,7 +80,7 @@ class WorkerOptions:
     lease_extend_enabled: bool = _option(
         False, _flag, "keep a running task's lease by heartbeats, so that it may outlast its response timeout"
     )
-    task_def: TaskDef | None = _option(None, _instance(TaskDef), "template for the registered task definition")
+    task_def: TaskDef | None = _option(None, _task_def, "template for the registered task definition")
     overwrite_task_def: bool = _option(True, _flag, "update an existing definition with what task_def states")
     strict_schema: bool = _option(False, _flag, "refuse input fields that the function has no parameter for")
     paused: bool = _option(False, _flag, "start without polling, until set_paused(name, False)")
