@@ -26,7 +26,7 @@ def _number(minimum: float, maximum: float | None = None, *, whole: bool = True)
 
     def check(value: Any) -> str | None:
         types = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, types) or not math.isfinite(value) or value < minimum:
+        if isinstance(value, bool) or not isinstance(value, types) or not minimum <= value < math.inf:
             return limits
         return limits if maximum is not None and value > maximum else None
 
@@ -38,11 +38,8 @@ def _flag(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return (
-        None
-        if isinstance(value, str) and value and value.isprintable()
-        else "a non-empty text without control characters"
-    )
+    good = isinstance(value, str) and value and value.isprintable()
+    return None if good else "a non-empty text without control characters"
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str | None]:

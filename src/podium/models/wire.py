@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class Wire(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+class Wire(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True, repr_omit_defaults=True):
     """Base of the wire structs: camelCase in JSON, defaults left out."""
 
     def to_dict(self) -> dict[str, Any]:
