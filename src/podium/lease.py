@@ -18,9 +18,14 @@ logger = logging.getLogger(__name__)
 
 #: Share of the response timeout between two heartbeats: early enough that one may fail and be repeated.
 HEARTBEAT_SHARE: Final = 0.4
-#: A failed heartbeat is repeated after this share of the response timeout, but not faster than every half second.
+#: How long a heartbeat's answer is awaited: one that is swallowed must not cost the lease.
+_ANSWER_SHARE: Final = 0.2
+#: A failed heartbeat is repeated after this share of the response timeout.
 _REPEAT_SHARE: Final = 0.1
-_FASTEST_REPEAT: Final = 0.5
+#: Neither of the two is shorter than this many seconds.
+_SHORTEST: Final = 0.5
+#: Entries of released tasks that may stand in the schedule before it is cleared of them.
+_STALE_ENTRIES: Final = 1000
 
 
 class LeaseKeeper:
@@ -34,6 +39,8 @@ class LeaseKeeper:
         self._counter = itertools.count()
         self._changed = asyncio.Event()
         self._beats: set[asyncio.Task[None]] = set()
+        #: Ids of tasks whose last heartbeat failed: an outage is worth two lines, not two per task.
+        self._failing: set[str] = set()
 
     def keep(self, task: PolledTask) -> None:
         """Keep the lease of a task from now until ``release``; without a response timeout there is none to keep."""
@@ -45,6 +52,11 @@ class LeaseKeeper:
     def release(self, task: PolledTask) -> None:
         """Stop keeping a task's lease: the server has its result, or it was given back."""
         self._kept.pop(task.task_id, None)
+        self._failing.discard(task.task_id)
+        # An entry holds the whole task, and would hold it for hours if the response timeout is long.
+        if len(self._due) > _STALE_ENTRIES + 2 * len(self._kept):
+            self._due = [entry for entry in self._due if self._kept.get(entry[2].task_id) is entry[2]]
+            heapq.heapify(self._due)
 
     @property
     def kept(self) -> int:
@@ -70,15 +82,28 @@ class LeaseKeeper:
 
     async def _beat(self, task: PolledTask) -> None:
         timeout = task.head.response_timeout_seconds
+        problem: str | None = None
+        pause = timeout * HEARTBEAT_SHARE
         try:
-            await self._client.extend_lease(task.task_id, task.workflow_id)
-        except PodiumError as error:
-            logger.warning("heartbeat of task %s failed, it will be repeated: %s", task.task_id, error)
-            pause = max(timeout * _REPEAT_SHARE, _FASTEST_REPEAT)
-        else:
-            pause = timeout * HEARTBEAT_SHARE
+            async with asyncio.timeout(max(timeout * _ANSWER_SHARE, _SHORTEST)):
+                await self._client.extend_lease(task.task_id, task.workflow_id)
+        except (PodiumError, TimeoutError) as error:
+            problem = str(error) or "no answer in time"
+            pause = max(timeout * _REPEAT_SHARE, _SHORTEST)
         if self._kept.get(task.task_id) is task:
+            self._note(task, problem)
             self._schedule(task, pause)
+
+    def _note(self, task: PolledTask, problem: str | None) -> None:
+        """Take the result of a heartbeat into account, and speak of the first failure and of the end of all."""
+        if problem is not None:
+            level = logging.DEBUG if self._failing else logging.WARNING
+            self._failing.add(task.task_id)
+            logger.log(level, "heartbeat of task %s failed, it will be repeated: %s", task.task_id, problem)
+        elif task.task_id in self._failing:
+            self._failing.remove(task.task_id)
+            if not self._failing:
+                logger.info("heartbeats work again")
 
     def _schedule(self, task: PolledTask, seconds: float) -> None:
         due = asyncio.get_running_loop().time() + seconds
