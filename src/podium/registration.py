@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from podium.errors import NotFoundError, PodiumError
 from podium.models import TaskDef
@@ -41,16 +42,16 @@ async def register_task_definitions(client: AsyncClient, workers: Iterable[Worke
 async def _register(client: AsyncClient, worker: Worker) -> None:
     name = worker.task_definition_name
     template = worker.options.task_def or TaskDef()
-    stated = {key: value for key, value in template.to_dict().items() if key != "name"}
+    stated = {field: value for field in template.__struct_fields__ if (value := getattr(template, field)) is not UNSET}
+    stated["name"] = name
     try:
         existing = await client.get_task_def(name)
     except NotFoundError:
-        await client.register_task_def(msgspec.convert(stated | {"name": name}, TaskDef))
+        await client.register_task_def(msgspec.structs.replace(template, name=name))
         logger.info("task definition %r was created", name)
         return
-    current = existing.to_dict()
-    changed = {key: value for key, value in stated.items() if current.get(key) != value}
+    changed = {field: value for field, value in stated.items() if getattr(existing, field) != value}
     if not changed or not worker.options.overwrite_task_def:
         return
-    await client.update_task_def(msgspec.convert(current | changed, TaskDef))
+    await client.update_task_def(msgspec.structs.replace(existing, **changed))
     logger.info("task definition %r was updated: %s", name, ", ".join(sorted(changed)))
