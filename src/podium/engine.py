@@ -118,6 +118,10 @@ class Engine:
         except StartError as error:
             self.wait()
             raise error.with_traceback(None) from None  # what happened is in the message, not in the engine's stack
+        except BaseException:  # Ctrl-C while the crews start
+            self.request_stop(0.0)
+            self.wait()
+            raise
 
     def request_stop(self, grace: float) -> None:
         """Ask for the end, ``grace`` seconds from now at the latest. May be called again to shorten the time."""
@@ -226,16 +230,11 @@ class Engine:
         """Stop polling, let tasks in hand finish until the deadline, then stop the crews and give back the rest."""
         for runner, _ in parts.runners:
             runner.stop()
-        while pending := {task for task in {*polls, *parts.works()} if not task.done()}:
-            remaining = (self._stop_deadline or 0.0) - time.monotonic()
-            if remaining <= 0:
-                break
-            # A second request may shorten the deadline meanwhile: look at it again now and then.
-            await asyncio.wait(pending, timeout=min(remaining, 0.1), return_when=asyncio.FIRST_COMPLETED)
+        await _settled(parts, polls, lambda: self._stop_deadline or 0.0)
         parts.delivery.hurry()
         await self._stop_crews(parts)
-        if pending := {task for task in {*polls, *parts.works()} if not task.done()}:
-            await asyncio.wait(pending, timeout=_LAST_REPORTS)
+        last = time.monotonic() + _LAST_REPORTS
+        await _settled(parts, polls, lambda: last)
         for work in parts.works():
             work.cancel()
         left = [task_id for runner, _ in parts.runners for task_id in runner.task_ids]
@@ -247,6 +246,15 @@ class Engine:
         await asyncio.gather(*(crew.stop() for crew in crews))
         if self._plan.launcher is not None and crews:
             await self._plan.launcher.close()
+
+
+async def _settled(parts: _Parts, polls: list[asyncio.Task[None]], deadline: Callable[[], float]) -> None:
+    """Wait until no poll is open and no task in hand, at most until a deadline that may come nearer meanwhile."""
+    while pending := {task for task in {*polls, *parts.works()} if not task.done()}:
+        remaining = deadline() - time.monotonic()
+        if remaining <= 0:
+            return
+        await asyncio.wait(pending, timeout=min(remaining, 0.1), return_when=asyncio.FIRST_COMPLETED)
 
 
 def pids_of(crew: ProcessCrew | ThreadCrew) -> list[int]:

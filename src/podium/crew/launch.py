@@ -139,7 +139,8 @@ def _interpreter(code: str, fd: int) -> subprocess.Popen[bytes]:
     root = str(Path(podium.__file__).parent.parent)
     flags = [f"-W{option}" for option in sys.warnoptions]
     line = f"import sys; sys.path.append({root!r}); {code}"
-    return subprocess.Popen([sys.executable, *flags, "-c", line], pass_fds=[fd])  # noqa: S603 - our own line
+    # A group of its own, so that Ctrl-C in a terminal reaches this process alone, which then drains.
+    return subprocess.Popen([sys.executable, *flags, "-c", line], pass_fds=[fd], process_group=0)  # noqa: S603 - our own line
 
 
 class SpawnLauncher:
@@ -274,6 +275,8 @@ class ForkServerLauncher:
             data = control.recv(65536)
         except BlockingIOError:
             return
+        except ConnectionError:  # it died with something of ours unread
+            data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(control)
             self._on_server_lost()
