@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from podium.backoff import Backoff
-from podium.errors import ApiError, CutError, NotFoundError, PodiumError, TransportError
+from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError
 from podium.events import EventDispatcher, TaskUpdateCompleted, TaskUpdateFailure
 from podium.frames import Cause
 from podium.models import TaskExecLog, TaskResult
@@ -27,11 +27,26 @@ logger = logging.getLogger(__name__)
 
 #: Seconds before the second, third and fourth attempt to send a result.
 UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
+#: Seconds of a server's Retry-After that are obeyed.
+_LONGEST_WISH: Final = 60.0
+#: How long the first attempt waits for its answer: these seconds, and the time that a line of so many bytes a second
+#: takes for the body.
+_FIRST_ANSWER: Final = 10.0
+_SLOW_LINE: Final = 100_000
 #: Log lines beyond this many are sent several to a request.
 _SINGLE_LOG_LINES: Final = 90
 _LINES_PER_REQUEST: Final = 500
 #: The server sorts lines by milliseconds: a surplus line must not get the same one as the last line before it.
 _LOG_TICK: Final = 0.002
+
+
+class _UndeliveredError(Exception):
+    """An update that the server did not take: the last error, and how often it was sent."""
+
+    def __init__(self, error: PodiumError, attempts: int) -> None:
+        super().__init__(error, attempts)
+        self.error = error
+        self.attempts = attempts
 
 
 class Delivery:
@@ -62,18 +77,8 @@ class Delivery:
         body = await self._send_surplus_logs(task, outcome)
         try:
             next_task = await self._send(body, want_next=want_next)
-        except ApiError as error:
-            if error.retryable:
-                self._give_up(task_type, worker_id, task, body, error, attempts=len(self._retry_delays) + 1)
-            elif isinstance(error, NotFoundError) and error.message.startswith(UNKNOWN_TASK):
-                # The workflow was removed or restarted while the task ran: nobody waits for this result.
-                logger.warning("nobody waits for the result of task %s any more: %s", task.task_id, error)
-                self._publish_failure(task_type, worker_id, task, body, error, attempts=1)
-            else:
-                await self._report_refusal(task_type, worker_id, task, body, error)
-            return None
-        except PodiumError as error:
-            self._give_up(task_type, worker_id, task, body, error, attempts=len(self._retry_delays) + 1)
+        except _UndeliveredError as end:
+            await self._on_undelivered(task_type, worker_id, task, body, end)
             return None
         if self._events.has_listeners(TaskUpdateCompleted):
             self._events.publish(
@@ -88,30 +93,29 @@ class Delivery:
         """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
         try:
             await self._send(give_back_body(task, worker_id), want_next=False)
-        except PodiumError as error:
+        except _UndeliveredError as end:
             logger.warning(
                 "task %s could not be given back (%s); the server takes it back after its response timeout",
-                task.task_id, error,
+                task.task_id, end.error,
             )  # fmt: skip
 
     async def _send(self, body: bytes, *, want_next: bool) -> bytes | None:
-        """Send an update, again and again if that can help; raises the last error."""
-        failures = 0
-        cut_before = False
+        """Send an update, again and again if that can help; raises _UndeliveredError."""
+        attempts = pauses = 0
         while True:
+            attempts += 1
             try:
-                return await self._send_once(body, want_next=want_next and failures == 0)
-            except (ApiError, TransportError) as error:
-                if not error.retryable:
-                    raise
-                if isinstance(error, CutError) and not cut_before:
-                    cut_before = True  # most often an idle connection that the server had closed: the next is fresh
-                    continue
-                if failures >= len(self._retry_delays) or self._hurry.is_set():
-                    raise
-                retry_after = error.retry_after if isinstance(error, ApiError) else None
-            await self._pause(self._retry_delays[failures] if retry_after is None else min(retry_after, 60.0))
-            failures += 1
+                if attempts == 1:
+                    return await self._send_first(body, want_next=want_next)
+                return await self._send_once(body, want_next=want_next and pauses == 0)
+            except PodiumError as error:
+                if isinstance(error, CutError) and attempts == 1:
+                    continue  # most often an idle connection that the server had closed: the next is fresh
+                if not _may_heal(error) or pauses >= len(self._retry_delays) or self._hurry.is_set():
+                    raise _UndeliveredError(error, attempts) from error
+                wish = getattr(error, "retry_after", None) or 0.0
+            await self._pause(max(self._retry_delays[pauses], min(wish, _LONGEST_WISH)))
+            pauses += 1
 
     async def _pause(self, delay: float) -> None:
         try:
@@ -120,52 +124,66 @@ class Delivery:
         except TimeoutError:
             return
 
+    async def _send_first(self, body: bytes, *, want_next: bool) -> bytes | None:
+        """Send an update without much patience: a connection may have died silently, and the slot is held meanwhile.
+
+        A server that is merely slow has the configured request timeout from the second attempt on.
+        """
+        limit = _FIRST_ANSWER + len(body) / _SLOW_LINE
+        try:
+            async with asyncio.timeout(limit):
+                return await self._send_once(body, want_next=want_next)
+        except PodiumError:
+            raise
+        except TimeoutError:
+            raise CutError(f"no answer within {limit:.0f} s") from None
+
     async def _send_once(self, body: bytes, *, want_next: bool) -> bytes | None:
-        if want_next and self._has_v2:
-            try:
-                return await self._client.post_result_v2(body)
-            except ApiError as error:
-                if not _lacks_endpoint(error):
-                    raise
-                logger.info("the server has no update-v2 (%s): results are sent to POST /tasks from now on", error)
-                self._has_v2 = False
-        await self._client.post_result(body)
-        return None
+        if not (want_next and self._has_v2):
+            await self._client.post_result(body)
+            return None
+        try:
+            return await self._client.post_result_v2(body)
+        except ApiError as error:
+            if not _may_lack_endpoint(error):
+                raise
+            await self._client.post_result(body)  # if the task is what is unknown, this says so
+            self._has_v2 = False
+            logger.info("the server has no update-v2 (%s): results are sent to POST /tasks from now on", error)
+            return None
 
-    async def _report_refusal(
-        self, task_type: str, worker_id: str, task: PolledTask, refused: bytes, error: ApiError
+    async def _on_undelivered(
+        self, task_type: str, worker_id: str, task: PolledTask, body: bytes, end: _UndeliveredError
     ) -> None:
-        """Fail a task whose result the server will never take, so that it does not wait for its timeout."""
-        logger.error("the server refused the result of task %s: %s", task.task_id, error)
-        reason = f"the server refused the result: {error.status} {error.message}"[:500]
-        small = failure(ids_of(task), 0, worker_id, Cause("ResultRefused", reason), terminal=True)
-        if refused != small.body:
-            try:
-                await self._send(small.body, want_next=False)
-            except PodiumError as second:
-                logger.error("task %s could not even be failed: %s", task.task_id, second)  # noqa: TRY400
-        self._publish_failure(task_type, worker_id, task, refused, error, attempts=1)
-
-    def _give_up(
-        self, task_type: str, worker_id: str, task: PolledTask, body: bytes, error: PodiumError, *, attempts: int
-    ) -> None:
-        logger.critical(
-            "the result of task %s (%s) was not delivered after %d attempts: %s",
-            task.task_id, task_type, attempts, error,
-        )  # fmt: skip
-        self._publish_failure(task_type, worker_id, task, body, error, attempts=attempts)
-
-    def _publish_failure(
-        self, task_type: str, worker_id: str, task: PolledTask, body: bytes, error: PodiumError, *, attempts: int
-    ) -> None:
+        error = end.error
+        if _may_heal(error):
+            logger.critical(
+                "the result of task %s (%s) was not delivered in %d attempts: %s",
+                task.task_id, task_type, end.attempts, error,
+            )  # fmt: skip
+        elif isinstance(error, NotFoundError):
+            # The workflow was removed or restarted while the task ran: nobody waits for this result.
+            logger.warning("nobody waits for the result of task %s any more: %s", task.task_id, error)
+        else:
+            await self._fail_refused(worker_id, task, error)
         if self._events.has_listeners(TaskUpdateFailure):
             self._events.publish(
                 TaskUpdateFailure(
                     task_type=task_type, task_id=task.task_id, worker_id=worker_id,
-                    workflow_instance_id=task.workflow_id, cause=error, retry_count=attempts,
+                    workflow_instance_id=task.workflow_id, cause=error, retry_count=end.attempts,
                     task_result=msgspec.json.decode(body, type=TaskResult),
                 )
             )  # fmt: skip
+
+    async def _fail_refused(self, worker_id: str, task: PolledTask, error: PodiumError) -> None:
+        """Fail a task whose result the server will never take, so that it does not wait for its timeout."""
+        logger.error("the server refused the result of task %s: %s", task.task_id, error)
+        cause = Cause("ResultRefused", f"the server refused the result: {error}")
+        small = failure(ids_of(task), 0, worker_id, cause, terminal=True)
+        try:
+            await self._send(small.body, want_next=False)
+        except _UndeliveredError as end:
+            logger.error("task %s could not even be failed: %s", task.task_id, end.error)  # noqa: TRY400
 
     async def _send_surplus_logs(self, task: PolledTask, outcome: Outcome) -> bytes:
         """Send the log lines that the update has no room for, ahead of it; return the update's body.
@@ -195,6 +213,11 @@ def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
     return msgspec.json.encode(result)
 
 
-def _lacks_endpoint(error: ApiError) -> bool:
-    """Whether the server has no update-v2: a 404 that does not speak of a task, or a 405."""
+def _may_heal(error: PodiumError) -> bool:
+    """Whether the same request may be taken later; credentials that are refused now may be accepted then."""
+    return isinstance(error, AuthError) or getattr(error, "retryable", False)
+
+
+def _may_lack_endpoint(error: ApiError) -> bool:
+    """Whether it may be update-v2 itself that is missing: a 404 that does not speak of a task, or a 405."""
     return error.status == 405 or (error.status == 404 and not error.message.startswith(UNKNOWN_TASK))
