@@ -1,0 +1,69 @@
+"""What only child processes can do, as both servers see it; and the demo on both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+import samples
+from conformance.stage import Server
+from rig import Rig, until
+
+
+@pytest.fixture
+def rig(server: Server) -> Rig:
+    return Rig(server.url)
+
+
+def test_killed_child_fails_its_task_within_two_seconds_and_the_retry_completes(rig: Rig) -> None:
+    rig.define(samples.dies_once, retry_count=1)
+    with rig.running(rig.worker(samples.dies_once)):
+        workflow_id = rig.start(samples.dies_once, by="SIGKILL")
+        until(lambda: rig.task(workflow_id, 0).status == "FAILED", "the failure", deadline=5)
+        first, second = rig.finish(workflow_id).tasks
+    assert first.reason_for_incompletion == "worker process killed by SIGKILL"
+    assert first.end_time - first.start_time < 2000  # by the server's clock: handed out, killed, reported
+    assert second.output_data == {"survived": True}
+
+
+def test_lease_outlives_a_function_that_holds_the_gil(rig: Rig) -> None:
+    rig.define(samples.holds_the_gil, response_timeout_seconds=5)
+    with rig.running(rig.worker(samples.holds_the_gil, lease_extend_enabled=True)):
+        workflow = rig.finish(rig.start(samples.holds_the_gil, seconds=10))
+    assert [(task.status, task.retry_count) for task in workflow.tasks] == [("COMPLETED", 0)]
+
+
+def test_task_given_back_is_taken_at_once_without_a_retry_and_with_its_output(rig: Rig, tmp_path: Any) -> None:
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    rig.define(samples.waits_for_file)
+    with rig.running(rig.worker(samples.waits_for_file), grace_seconds=0.0):
+        workflow_id = rig.start(samples.waits_for_file, path=str(go), mark=str(mark))
+        until(mark.exists, "the task running")
+    assert rig.task(workflow_id).status == "SCHEDULED"
+    go.touch()
+    begun = time.monotonic()
+    with rig.running(rig.worker(samples.waits_for_file)):
+        task = rig.last_task(workflow_id)
+    assert (task.status, task.retry_count) == ("COMPLETED", 0)
+    assert task.poll_count >= 2
+    assert time.monotonic() - begun < 10  # and not after its response timeout of a minute
+
+
+@pytest.mark.timeout(120, func_only=True)
+@pytest.mark.parametrize(
+    "mode",
+    ["--isolation=process", "--isolation=thread", "--processes=2", "--group=all", "--start-method=spawn"],
+)
+def test_order_program_has_the_same_outcome_however_it_runs(server: Server, mode: str) -> None:
+    command = [sys.executable, "-m", "podium", "demo", "--server", server.url, "--workflows", "10", mode]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=110, check=False, env=os.environ | {"COLUMNS": "120"}
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "workflows: 10 of 10 completed, 0 not" in result.stdout
+    assert "the event listener and the server's records agree" in result.stdout
