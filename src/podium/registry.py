@@ -103,17 +103,30 @@ def _checked_name(name: Any) -> str:
 
 
 def _checked_function(owner: str, function: Any) -> Callable[..., Any]:
-    if not callable(function):
-        raise DeclarationError(f"{owner}: expected a function, got {type(function).__name__}")
+    if isinstance(function, staticmethod):
+        raise DeclarationError(f"{owner}: put @staticmethod above @worker_task, not below it")
     if isinstance(function, type):
         raise DeclarationError(f"{owner}: expected a function, got the class {function.__name__}; decorate a function")
-    if isinstance(function, (staticmethod, classmethod)):
-        kind = type(function).__name__
-        raise DeclarationError(f"{owner}: put @{kind} above @worker_task, not below it")
     plain = original_function(function)
+    if isinstance(function, classmethod) or _is_method_without_object(plain):
+        raise DeclarationError(
+            f"{owner}: a method has no object when its class is being defined; declare it when there is one: "
+            "Worker(name, the_object.method), or decorate a function or a @staticmethod"
+        )
+    if not callable(function):
+        raise DeclarationError(f"{owner}: expected a function, got {type(function).__name__}")
     if inspect.isasyncgenfunction(plain) or inspect.isgeneratorfunction(plain):
         raise DeclarationError(f"{owner}: a generator function cannot be a task; return a value instead of yielding")
     return cast("Callable[..., Any]", function)
+
+
+def _is_method_without_object(function: Any) -> bool:
+    """Whether a function stands in a class and wants its object or class, which no task's input can give."""
+    if not inspect.isfunction(function):
+        return False
+    scope = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    return bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
 
 
 def _place_of(function: Callable[..., Any]) -> str:
@@ -183,8 +196,6 @@ def worker_task(
         "overwrite_task_def": overwrite_task_def, "strict_schema": strict_schema, "paused": paused,
         "isolation": isolation, "group": group, "processes": processes,
     }  # fmt: skip
-    if callable(task_definition_name):
-        raise DeclarationError('write @worker_task("task_name") with the name of the task definition')
     return _declare(task_definition_name, _with_aliases(options, others))
 
 
@@ -200,9 +211,11 @@ def WorkerTask(  # noqa: N802 - conductor-python's name
     lease_extend_enabled: bool = False,
     **others: Any,
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
-    """Declare a worker in the older spelling: ``poll_interval`` is in ms, ``poll_interval_seconds`` wins if above 0."""
+    """Declare a worker in the older spelling: ``poll_interval`` is in ms; ``poll_interval_seconds`` wins, if not 0."""
+    if poll_interval_seconds:
+        poll_interval = poll_interval_seconds * 1000
     options = {
-        "poll_interval_millis": poll_interval_seconds * 1000 if poll_interval_seconds > 0 else poll_interval,
+        "poll_interval_millis": poll_interval,
         "domain": domain, "worker_id": worker_id, "thread_count": thread_count,
         "register_task_def": register_task_def, "poll_timeout": poll_timeout,
         "lease_extend_enabled": lease_extend_enabled,
@@ -218,11 +231,12 @@ def _with_aliases(options: dict[str, Any], others: dict[str, Any]) -> dict[str, 
 
 
 def _declare(name: str, options: dict[str, Any]) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
+    if callable(name):
+        raise DeclarationError('a worker needs the name of its task definition: write @worker_task("task_name")')
+
     def decorate(function: Callable[P, R]) -> TaskFunction[P, R]:
         worker = Worker(name, function, **options)
-        signature = inspect.signature(worker.function)
-        if _REF_NAME in signature.parameters:
-            raise DeclarationError(f"worker {name!r}: the parameter name {_REF_NAME!r} is reserved; choose another")
+        known_inputs = _input_names(name, worker.function)
         register_worker(worker)
 
         @functools.wraps(function)
@@ -232,10 +246,33 @@ def _declare(name: str, options: dict[str, Any]) -> Callable[[Callable[P, R]], T
             reference = kwargs.pop(_REF_NAME)
             if args:
                 raise TypeError(f"{name}({_REF_NAME}=...): give the inputs as keywords, they are named in the workflow")
-            signature.bind_partial(**kwargs)  # an input that the function does not have is a TypeError
+            if known_inputs is not None and not known_inputs.issuperset(kwargs):
+                wrong = ", ".join(sorted(set(kwargs) - known_inputs))
+                known = ", ".join(sorted(known_inputs)) or "none"
+                raise TypeError(f"{name}({_REF_NAME}=...): unknown input {wrong}; the function's inputs: {known}")
             return SimpleTask(name, reference, kwargs)
 
         call.__podium_worker__ = True  # type: ignore[attr-defined]
         return cast("TaskFunction[P, R]", call)
 
     return decorate
+
+
+def _input_names(name: str, function: Callable[..., Any]) -> frozenset[str] | None:
+    """Return the inputs that a function reads; None if it may read any, from ``**kwargs`` or from the whole task."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise DeclarationError(f"worker {name!r}: the function's signature cannot be read: {error}") from error
+    if _REF_NAME in parameters:
+        raise DeclarationError(f"worker {name!r}: the parameter name {_REF_NAME!r} is reserved; choose another")
+    if any(parameter.kind is parameter.VAR_KEYWORD or _may_be_task(parameter) for parameter in parameters.values()):
+        return None
+    return frozenset(parameters)
+
+
+def _may_be_task(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter looks like the whole task. Annotations may be text that cannot be resolved yet."""
+    if parameter.annotation is parameter.empty:
+        return parameter.name == "task"
+    return parameter.annotation is object or "Task" in str(parameter.annotation)
