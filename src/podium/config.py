@@ -14,7 +14,7 @@ from podium.errors import ConfigError
 DEFAULT_SERVER_URL = "http://localhost:8080/api"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AuthenticationSettings:
     """Credentials of an application: exchanged for a token at ``POST /token``. The secret never shows in a repr."""
 

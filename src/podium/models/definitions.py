@@ -22,7 +22,7 @@ class TaskDef(Wire):
     """A task definition.
 
     Every field but the name is unset unless stated, and unset fields are not sent: the server's defaults hold
-    (see ``docs``: 3 retries 60 s apart, response timeout 3600 s). Times in seconds unless the name says otherwise.
+    (3 retries 60 s apart, response timeout 3600 s). Times in seconds unless the name says otherwise.
     """
 
     name: str = ""
