@@ -171,7 +171,7 @@ class Member:
             self.restarts += 1
             try:
                 await self.start()
-            except StartError as error:
+            except (StartError, OSError) as error:  # OSError: no process or file descriptor to be had just now
                 logger.error("%s could not be restarted: %s", self.title, error)  # noqa: TRY400 - the child's words
             else:
                 logger.info("%s runs again, pid %d", self.title, self.link.pid if self.link is not None else 0)
