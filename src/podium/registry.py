@@ -275,4 +275,4 @@ def _may_be_task(parameter: inspect.Parameter) -> bool:
     """Whether a parameter looks like the whole task. Annotations may be text that cannot be resolved yet."""
     if parameter.annotation is parameter.empty:
         return parameter.name == "task"
-    return parameter.annotation is object or "Task" in str(parameter.annotation)
+    return parameter.annotation in (object, "object") or "Task" in str(parameter.annotation)
