@@ -1,6 +1,8 @@
-"""Every test starts without the connection settings of the machine that it runs on."""
+"""Every test starts without the settings of the machine and the shell that it runs in."""
 
 from __future__ import annotations
+
+import signal
 
 import pytest
 
@@ -14,6 +16,12 @@ _SETTINGS = (
     "ALL_PROXY",
     "NO_PROXY",
 )
+
+
+def pytest_configure() -> None:
+    # A shell that starts the tests in the background ignores SIGINT for them, and every program under test inherits it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
