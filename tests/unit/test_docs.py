@@ -1,0 +1,47 @@
+"""The documents say what is so."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from podium import TaskHandler
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def test_readme_shows_the_example_as_it_is() -> None:
+    assert f"```python\n{(ROOT / 'examples/hello_worker.py').read_text()}```" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_option_of_the_handler_is_described() -> None:
+    assert TaskHandler.__doc__ is not None
+    for name in inspect.signature(TaskHandler).parameters:
+        if name != "metrics_settings":  # refused until there are metrics
+            assert name in TaskHandler.__doc__
+
+
+def test_every_test_in_the_table_of_defects_exists() -> None:
+    tests = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/defects.md").read_text()))
+    assert named
+    assert named <= tests, named - tests
+
+
+def test_every_regression_test_is_in_the_table_of_defects() -> None:
+    table = (ROOT / "docs/defects.md").read_text()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for name in re.findall(r"def (test_defect_\w+)", path.read_text()):
+            assert f"`{name}`" in table, name
