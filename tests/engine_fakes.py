@@ -62,7 +62,6 @@ class FakeClient(AsyncClient):
         self.beat_errors: deque[PodiumError | None] = deque()
         self.log_errors: deque[PodiumError | None] = deque()
         self.definitions: dict[str, TaskDef] = {}
-        self.definition_error: PodiumError | None = None
         self.polls: list[Poll] = []
         self.updates: list[Update] = []
         self.beats: list[tuple[float, str]] = []
@@ -111,8 +110,6 @@ class FakeClient(AsyncClient):
         _raise_next(self.log_errors)
 
     async def get_task_def(self, name: str) -> TaskDef:
-        if self.definition_error is not None:
-            raise self.definition_error
         if name not in self.definitions:
             raise NotFoundError(404, f"No such taskType found by name: {name}")
         return self.definitions[name]
