@@ -191,9 +191,9 @@ class Delivery:
         They arrive later than the lines of the update were written, so the server's order by time is right, and
         whoever sees the task end sees all its lines. What cannot be sent alone goes into the last line of the update.
         """
-        lines = outcome.surplus_logs
-        if not lines:
+        if not outcome.surplus_logs:
             return outcome.body
+        lines = [line or " " for line in outcome.surplus_logs]  # the server refuses an empty body
         starts = range(_SINGLE_LOG_LINES, len(lines), _LINES_PER_REQUEST)
         chunks = lines[:_SINGLE_LOG_LINES] + ["\n".join(lines[start : start + _LINES_PER_REQUEST]) for start in starts]
         await asyncio.sleep(_LOG_TICK)

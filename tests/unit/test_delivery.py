@@ -493,3 +493,14 @@ def test_lines_that_cannot_be_sent_alone_go_with_the_result(good: int, caplog: p
     assert len(stage.client.logs) == good + 1
     assert update.body["logs"][-1]["createdTime"] == 5
     assert "are sent with its result, together" in caplog.text
+
+
+def test_empty_line_is_sent_as_a_blank_one() -> None:
+    async def act() -> Stage:
+        stage = Stage()
+        outcome = outcome_for(stage.task)
+        outcome.surplus_logs = ["a", "", "b"]
+        await stage.delivery.report("type", "worker", stage.task, outcome, want_next=False)
+        return stage
+
+    assert [message for _, _, message in play(act).client.logs] == ["a", " ", "b"]
