@@ -198,9 +198,9 @@ def test_what_may_heal_is_sent_four_times(error: PodiumError, caplog: pytest.Log
     assert stage.pauses == jittered(*UPDATE_RETRY_DELAYS)
     assert len({str(update.body) for update in stage.client.updates}) == 1
     assert stage.failure.retry_count == 4
-    (record,) = caplog.records
-    assert record.levelno == logging.CRITICAL
-    assert record.getMessage().startswith("the result of task t (type) was not delivered in 4 attempts: ")
+    (last,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert last.getMessage().startswith("the result of task t (type) was not delivered in 4 attempts: ")
+    assert len(caplog.records) <= 2  # the first failure and the end, not every attempt
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3])
@@ -209,7 +209,7 @@ def test_result_is_delivered_as_soon_as_it_is_taken(failures: int, caplog: pytes
     assert len(stage.ways) == failures + 1
     assert stage.heard.names == ["TaskUpdateCompleted"]
     assert stage.heard.events[0].duration_ms >= 0  # type: ignore[attr-defined]
-    assert caplog.messages == []
+    assert len(caplog.records) <= 1
 
 
 @pytest.mark.parametrize("want_next", [False, True])
@@ -447,8 +447,8 @@ def test_giving_back_is_repeated_and_its_failure_only_warns(caplog: pytest.LogCa
     stage = give_back(read_task(task_json("t")), *[unavailable()] * 9)
     assert len(stage.ways) == 4
     assert stage.heard.events == []
-    (message,) = caplog.messages
-    assert message.startswith("task t could not be given back (503 unavailable)")
+    assert caplog.messages[-1].startswith("task t could not be given back (503 unavailable)")
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
 # log lines that the update has no room for

@@ -95,7 +95,7 @@ def test_without_overwriting_an_existing_definition_is_left_alone() -> None:
 
 def test_workers_in_several_domains_share_one_definition() -> None:
     calls = register(server(), worker(domain="a"), worker(domain="b"), worker("other"))
-    assert [definition.name for _, definition in calls] == ["w", "other"]
+    assert sorted(definition.name for _, definition in calls) == ["other", "w"]
 
 
 @pytest.mark.parametrize("error", [unavailable(), ConnectError("refused"), BadRequestError(400, "no")], ids=str)
@@ -110,7 +110,7 @@ def test_failure_only_warns_and_the_next_worker_is_served(error: Any, caplog: py
     assert [definition.name for _, definition in calls] == ["other"]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == f"task definition 'w' could not be registered: {error}"
+    assert record.getMessage().startswith(f"task definition 'w' could not be registered: {error}")
 
 
 def test_refused_update_only_warns(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,7 +127,7 @@ def test_refused_update_only_warns(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_was_done_is_logged_by_name(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         register(server(OPERATORS), worker(task_def=TaskDef(retry_count=1, description="x")), worker("new"))
-    assert caplog.messages == [
-        "task definition 'w' was updated: description, retry_count",
+    assert sorted(caplog.messages) == [
         "task definition 'new' was created",
+        "task definition 'w' was updated: description, retry_count",
     ]
