@@ -336,6 +336,16 @@ async def waits_for_file_async(path: str, mark: str | None = None) -> dict[str, 
     return {"pid": os.getpid()}
 
 
+async def cleans_up(mark: str) -> dict[str, Any]:
+    """Wait for ever; write to the mark what ended that."""
+    Path(mark).write_text("running")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        Path(mark).write_text("cleaned up")
+    return {}
+
+
 def dies_once(by: str) -> dict[str, Any]:
     """Kill the own process on the first attempt."""
     if get_task_context().get_retry_count() == 0:

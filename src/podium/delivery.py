@@ -76,7 +76,7 @@ class Delivery:
         begun = time.monotonic()
         body = await self._send_surplus_logs(task, outcome)
         try:
-            next_task = await self._send(body, want_next=want_next)
+            next_task = await self._send(task.task_id, body, want_next=want_next)
         except _UndeliveredError as end:
             await self._on_undelivered(task_type, worker_id, task, body, end)
             return None
@@ -92,14 +92,14 @@ class Delivery:
     async def give_back(self, task: PolledTask, worker_id: str) -> None:
         """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
         try:
-            await self._send(give_back_body(task, worker_id), want_next=False)
+            await self._send(task.task_id, give_back_body(task, worker_id), want_next=False)
         except _UndeliveredError as end:
             logger.warning(
                 "task %s could not be given back (%s); the server takes it back after its response timeout",
                 task.task_id, end.error,
             )  # fmt: skip
 
-    async def _send(self, body: bytes, *, want_next: bool) -> bytes | None:
+    async def _send(self, task_id: str, body: bytes, *, want_next: bool) -> bytes | None:
         """Send an update, again and again if that can help; raises _UndeliveredError."""
         attempts = pauses = 0
         while True:
@@ -114,7 +114,11 @@ class Delivery:
                 if not _may_heal(error) or pauses >= len(self._retry_delays) or self._hurry.is_set():
                     raise _UndeliveredError(error, attempts) from error
                 wish = getattr(error, "retry_after", None) or 0.0
-            await self._pause(max(self._retry_delays[pauses], min(wish, _LONGEST_WISH)))
+                delay = max(self._retry_delays[pauses], min(wish, _LONGEST_WISH))
+                if pauses == 0:
+                    logger.warning("task %s: the server did not take the update, next try in %.0f s: %s",
+                                   task_id, delay, error)  # fmt: skip
+            await self._pause(delay)
             pauses += 1
 
     async def _pause(self, delay: float) -> None:
@@ -181,7 +185,7 @@ class Delivery:
         cause = Cause("ResultRefused", f"the server refused the result: {error}")
         small = failure(ids_of(task), 0, worker_id, cause, terminal=True)
         try:
-            await self._send(small.body, want_next=False)
+            await self._send(task.task_id, small.body, want_next=False)
         except _UndeliveredError as end:
             logger.error("task %s could not even be failed: %s", task.task_id, end.error)  # noqa: TRY400
 

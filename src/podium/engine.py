@@ -15,11 +15,11 @@ from podium.client import AsyncClient
 from podium.crew.process import ProcessCrew, RestartPolicy
 from podium.crew.thread import ThreadCrew
 from podium.delivery import Delivery
-from podium.errors import StartError
+from podium.errors import PodiumError, StartError
 from podium.events import EventDispatcher
 from podium.lease import LeaseKeeper
 from podium.loops import loop_factory
-from podium.registration import register_task_definitions
+from podium.registration import keep_registering
 from podium.runner import Runner
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ R = TypeVar("R")
 
 #: After the grace period: how long results and tasks that are given back may still take to reach the server.
 _LAST_REPORTS: Final = 5.0
+#: How long the start waits for the task definitions to be registered; a server that is down is told later.
+_REGISTRATION_PATIENCE: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,9 @@ class _Parts:
     crews: list[ProcessCrew | ThreadCrew] = field(default_factory=list)
     #: Each runner with its crew.
     runners: list[tuple[Runner, ProcessCrew | ThreadCrew]] = field(default_factory=list)
+    #: Set when the registration of every task definition has been tried.
+    registered_once: asyncio.Event = field(default_factory=asyncio.Event)
+    registering: asyncio.Task[None] | None = None
 
     def wake_runners(self) -> None:
         for runner, _ in self.runners:
@@ -103,8 +108,7 @@ class Engine:
         self._ended = threading.Event()
         #: What ended the engine without having been asked for; None if nothing did.
         self.failure: BaseException | None = None
-        self._stop_lock = threading.Lock()
-        self._stop_deadline: float | None = None
+        self._stop_deadlines: list[float] = []
         self._stop_asked: asyncio.Event | None = None
 
     def start(self) -> None:
@@ -115,7 +119,7 @@ class Engine:
         self._thread.start()
         try:
             self._started.result()
-        except StartError as error:
+        except PodiumError as error:
             self.wait()
             raise error.with_traceback(None) from None  # what happened is in the message, not in the engine's stack
         except BaseException:  # Ctrl-C while the crews start
@@ -125,11 +129,14 @@ class Engine:
 
     def request_stop(self, grace: float) -> None:
         """Ask for the end, ``grace`` seconds from now at the latest. May be called again to shorten the time."""
-        with self._stop_lock:
-            deadline = time.monotonic() + grace
-            self._stop_deadline = min(deadline, self._stop_deadline or deadline)
+        # Appending is atomic. A lock is not for signal handlers: the second one may interrupt the first.
+        self._stop_deadlines.append(time.monotonic() + grace)
         if self._loop is not None and self._stop_asked is not None and not self._ended.is_set():
             self._post(self._stop_asked.set)
+
+    def _deadline(self) -> float:
+        """When the grace period ends: the nearest of all that were asked for; at once if podium itself failed."""
+        return min(self._stop_deadlines, default=0.0)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the engine has ended; return whether it has."""
@@ -179,22 +186,48 @@ class Engine:
             delivery = Delivery(client, self._events, self._plan.update_retry_delays)
             self._parts = parts = _Parts(client, delivery, LeaseKeeper(client))
             try:
-                await self._start_crews(parts)
-                await register_task_definitions(client, [runner.worker for runner, _ in parts.runners])
-                if self._stop_deadline is not None:
-                    self._stop_asked.set()
-                leases = asyncio.create_task(parts.leases.run(), name="leases")
-                polls = [asyncio.create_task(runner.run()) for runner, _ in parts.runners]
+                started = await self._start_unless_stopped(parts)
                 self._started.set_result(None)
-                watched = asyncio.create_task(self._stop_asked.wait())
-                await asyncio.wait([watched, leases, *polls], return_when=asyncio.FIRST_COMPLETED)
-                await self._drain(parts, polls)
-                leases.cancel()
-                for task in [*polls, leases]:
-                    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                        raise error
+                if started:
+                    await self._serve(parts)
             finally:
                 await self._stop_crews(parts)
+
+    async def _start_unless_stopped(self, parts: _Parts) -> bool:
+        """Start the crews and register definitions; return False if a stop was asked for before that was done."""
+        assert self._stop_asked is not None
+        if self._stop_deadlines:  # asked before there was a loop
+            return False
+        stop = asyncio.create_task(self._stop_asked.wait())
+        starting = asyncio.create_task(self._start_crews(parts))
+        try:
+            await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                await self._stop_crews(parts)
+                await asyncio.wait([starting])
+                starting.exception()  # it was made to fail
+                return False
+            starting.result()
+            tried = asyncio.create_task(parts.registered_once.wait())
+            await asyncio.wait([tried, stop], timeout=_REGISTRATION_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            tried.cancel()
+            return not stop.done()
+        finally:
+            stop.cancel()
+
+    async def _serve(self, parts: _Parts) -> None:
+        """Run until a stop is asked for, or something of podium fails; then drain."""
+        assert self._stop_asked is not None
+        leases = asyncio.create_task(parts.leases.run())
+        polls = [asyncio.create_task(runner.run()) for runner, _ in parts.runners]
+        stop = asyncio.create_task(self._stop_asked.wait())
+        await asyncio.wait([stop, leases, *polls], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain(parts, polls)
+        leases.cancel()
+        stop.cancel()
+        for task in [*polls, leases]:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     async def _start_crews(self, parts: _Parts) -> None:
         plan = self._plan
@@ -225,12 +258,17 @@ class Engine:
                 raise result
         for runner, crew in parts.runners:
             logger.info("%s", describe_runner(runner, crew))
+        workers = [runner.worker for runner, _ in parts.runners]
+        parts.registering = asyncio.create_task(keep_registering(parts.client, workers, parts.registered_once))
 
     async def _drain(self, parts: _Parts, polls: list[asyncio.Task[None]]) -> None:
         """Stop polling, let tasks in hand finish until the deadline, then stop the crews and give back the rest."""
         for runner, _ in parts.runners:
             runner.stop()
-        await _settled(parts, polls, lambda: self._stop_deadline or 0.0)
+        remaining = max(0.0, self._deadline() - time.monotonic())
+        in_hand = sum(runner.running for runner, _ in parts.runners)
+        logger.info("stopping: %d tasks in hand may take up to %.1f s", in_hand, remaining)
+        await _settled(parts, polls, self._deadline)
         parts.delivery.hurry()
         await self._stop_crews(parts)
         last = time.monotonic() + _LAST_REPORTS
@@ -240,11 +278,15 @@ class Engine:
         left = [task_id for runner, _ in parts.runners for task_id in runner.task_ids]
         if left:
             logger.error("%d tasks could not be finished or given back: %s", len(left), ", ".join(left))
+        else:
+            logger.info("stopped")
 
     async def _stop_crews(self, parts: _Parts) -> None:
+        if parts.registering is not None:
+            parts.registering.cancel()
         crews, parts.crews = parts.crews, []
         await asyncio.gather(*(crew.stop() for crew in crews))
-        if self._plan.launcher is not None and crews:
+        if self._plan.launcher is not None:
             await self._plan.launcher.close()
 
 

@@ -33,6 +33,7 @@ class WorkerRef(msgspec.Struct, array_like=True, frozen=True):
     #: ``module`` and ``qualname`` as Python has them.
     module: str
     qualname: str
+    is_async: bool
     thread_count: int
     strict_schema: bool
     worker_id: str

@@ -38,7 +38,7 @@ from podium.frames import (
 )
 from podium.loops import loop_factory
 from podium.pool import TaskPool
-from podium.registry import is_async_callable, original_function
+from podium.registry import original_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,7 +93,7 @@ def compile_worker(ref: WorkerRef, function: Callable[..., Any]) -> Runnable:
         return Runnable.compile(
             ref.name,
             function,
-            is_async=is_async_callable(function),
+            is_async=ref.is_async,
             thread_count=ref.thread_count,
             strict_schema=ref.strict_schema,
             worker_id=ref.worker_id,

@@ -97,6 +97,7 @@ def _ref(worker: Worker) -> WorkerRef:
         name=worker.task_definition_name,
         module=getattr(function, "__module__", None) or "",
         qualname=getattr(function, "__qualname__", None) or "",
+        is_async=worker.is_async,
         thread_count=worker.options.thread_count,
         strict_schema=worker.options.strict_schema,
         worker_id=_worker_id(worker),

@@ -25,6 +25,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the work was stopped
     """A task's execution was stopped before its end, and its code is no longer running."""
 
 
+class Abandoned(Exception):  # noqa: N818 - not an error of the task
+    """A task's code goes on, but nobody waits for it any more: it can neither be reported nor be given back."""
+
+
 class PolledTask:
     """A task as it was polled: its JSON unread but for the head."""
 
@@ -107,6 +111,11 @@ def failure(
     )
     begun = now if started is None else started
     return Outcome(key, status, _encode(result), [], begun, max(0.0, now - begun), 2, cause)
+
+
+def was_cancelled(outcome: Outcome) -> bool:
+    """Whether a coroutine ended because it was cancelled, rather than finished or failed in spite of it."""
+    return outcome.cause is not None and outcome.cause.type_name == "CancelledError"
 
 
 def ids_of(task: PolledTask) -> TaskIds:

@@ -26,7 +26,7 @@ from podium.events import (
 )
 from podium.frames import Cause, Outcome
 from podium.models import TaskResultStatus
-from podium.polled import Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
+from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from podium.registry import Worker
 
 logger = logging.getLogger(__name__)
+#: Failures of the user's functions: a logger of their own, because they say nothing about podium's health.
+task_logger = logging.getLogger("podium.tasks")
 
 #: After authentication failures: 2, 4, 8 ... 60 s, as both other SDKs do.
 AUTH_BACKOFF: Final = Backoff(2.0, 60.0)
@@ -56,7 +58,7 @@ class Crew(Protocol):
         """Return how many more tasks of that worker could start now."""
 
     def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
-        """Execute a task; the future raises Interrupted if the execution was stopped, and never anything else."""
+        """Execute a task; the future raises Interrupted if the execution was stopped, Abandoned if it cannot be."""
 
 
 class Runner:
@@ -262,6 +264,12 @@ class Runner:
                     self._backlog = False
             except Interrupted:
                 await self._delivery.give_back(task, self.worker_id)
+                logger.info("task %s (%s) was stopped and given back", task.task_id, self._task_type)
+            except Abandoned:
+                logger.error(  # noqa: TRY400 - nothing failed, it is only too late
+                    "task %s (%s) cannot be stopped and is left behind; the server takes it back after its response "
+                    "timeout", task.task_id, self._task_type,
+                )  # fmt: skip
             finally:
                 self._let_go(task)
             task = None if raw is None else self._accept(raw)
@@ -285,6 +293,10 @@ class Runner:
             self._publish(TaskExecutionCompleted, task, duration_ms=duration, output_size_bytes=size)
         else:
             cause = outcome.cause or Cause(outcome.status, "the function returned this state")
+            task_logger.warning(
+                "task %s (%s, workflow %s, retry %d) failed: %s: %s",
+                task.task_id, self._task_type, task.workflow_id, task.head.retry_count, cause.type_name, cause.message,
+            )  # fmt: skip
             error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
             self._publish(TaskExecutionFailure, task, duration_ms=duration, cause=error)
         return outcome

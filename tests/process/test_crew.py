@@ -128,6 +128,35 @@ def test_every_task_of_a_killed_child_is_failed_and_the_next_child_goes_on(
         assert handler.get_worker_status()[0]["restart_count"] == 1
 
 
+@pytest.mark.parametrize("mode", [{"isolation": "process"}, {"isolation": "thread"}], ids=str)
+def test_coroutine_that_outlasts_the_grace_is_cancelled_and_given_back(
+    rig: Rig, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    rig.define(samples.cleans_up)
+    mark = tmp_path / "mark"
+    with rig.running(rig.worker(samples.cleans_up), grace_seconds=0.0, **mode):
+        workflow_id = rig.start(samples.cleans_up, mark=str(mark))
+        until(lambda: mark.exists() and mark.read_text(), "the task running")
+    assert mark.read_text() == "cleaned up"
+    task = rig.task(workflow_id)
+    assert (task.status, task.retry_count) == ("SCHEDULED", 0)
+
+
+def test_plain_function_that_cannot_be_stopped_is_left_behind_and_said_so(
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.define(samples.waits_for_file)
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    with rig.running(rig.worker(samples.waits_for_file), grace_seconds=0.0, isolation="thread"):
+        workflow_id = rig.start(samples.waits_for_file, path=str(go), mark=str(mark))
+        until(mark.exists, "the task running")
+    go.touch()
+    task = rig.task(workflow_id)
+    assert task.status == "IN_PROGRESS"  # given back it would run twice
+    assert f"task {task.task_id}" in caplog.text
+    assert "left behind" in caplog.text
+
+
 def test_defect_28_backoff_grows_and_is_limited() -> None:
     from podium.crew.process import RestartPolicy
 

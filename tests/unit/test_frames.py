@@ -29,7 +29,7 @@ from podium.frames import (
     encode,
 )
 
-REF = WorkerRef("w", "module", "Class.function", 4, strict_schema=True, worker_id="id")
+REF = WorkerRef("w", "module", "Class.function", is_async=False, thread_count=4, strict_schema=True, worker_id="id")
 CAUSE = Cause("ValueError", "no luck", "Traceback ...")
 TO_PARENT: list[ToParent] = [
     Ready(123),

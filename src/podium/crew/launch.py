@@ -265,6 +265,7 @@ class ForkServerLauncher:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
+            self._on_server_lost()
         if self._process is not None:
             self._process.kill()
             self._process.wait()  # it is dead: there is nothing to wait for but the kernel

@@ -11,8 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from podium.crew.launch import describe_exit
 from podium.errors import StartError
-from podium.frames import Boot, BootFailed, Cause, Exit, FrameReader, LogLine, Outcome, Ready, Run, ToParent, encode
-from podium.polled import Interrupted, PolledTask, failure, ids_of
+from podium.frames import (
+    Boot,
+    BootFailed,
+    Cancel,
+    Cause,
+    Exit,
+    FrameReader,
+    LogLine,
+    Outcome,
+    Ready,
+    Run,
+    ToParent,
+    encode,
+)
+from podium.polled import Interrupted, PolledTask, failure, ids_of, was_cancelled
 
 if TYPE_CHECKING:
     from podium.crew.launch import Child
@@ -43,6 +56,7 @@ class ChildLink(asyncio.Protocol):
         self._child = child
         self._keys = itertools.count(1)
         self._in_hand: dict[int, _InHand] = {}
+        self._cancelled: set[int] = set()
         self._reader: FrameReader[ToParent] = FrameReader(ToParent)
         self._transport: asyncio.Transport | None = None
         loop = asyncio.get_running_loop()
@@ -77,13 +91,13 @@ class ChildLink(asyncio.Protocol):
         self.busy[worker] += 1
         self._transport.write(encode(Run(key, worker, task.raw)))
 
-    async def death(self) -> tuple[int | None, int]:
-        """Wait for the child's end and fail what it held; return its exit code and the number of those tasks."""
+    async def death(self) -> tuple[int | None, list[str]]:
+        """Wait for the child's end and fail what it held; return its exit code and the ids of those tasks."""
         exit_code = await self._child.wait()
         # The exit is known before the socket is read to its end: outcomes in it count.
         await asyncio.wait([self._eof], timeout=_LAST_WORDS)
         self._close()
-        lost = len(self._in_hand)
+        lost = [entry.task.task_id for entry in self._in_hand.values()]
         for key, entry in list(self._in_hand.items()):
             cause = Cause("WorkerProcessDied", f"worker process {describe_exit(exit_code)}")
             worker_id = self._boot.workers[entry.worker].worker_id
@@ -91,10 +105,15 @@ class ChildLink(asyncio.Protocol):
         return exit_code, lost
 
     async def stop(self) -> int | None:
-        """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code."""
-        if self._transport is not None and self.alive and not self._in_hand:
-            self._transport.write(encode(Exit()))
-            await asyncio.wait([self._child.exited], timeout=_LAST_WORDS)
+        """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code.
+
+        Coroutines are cancelled first, so that they can clean up; a plain function cannot be told.
+        """
+        if self._transport is not None and self.alive:
+            await self._cancel(self._transport)
+            if not self._in_hand:
+                self._transport.write(encode(Exit()))
+                await asyncio.wait([self._child.exited], timeout=_LAST_WORDS)
         self._child.kill()
         exit_code = await self._child.wait()
         self._close()
@@ -104,10 +123,20 @@ class ChildLink(asyncio.Protocol):
         self._in_hand.clear()
         return exit_code
 
+    async def _cancel(self, transport: asyncio.Transport) -> None:
+        self._cancelled = {key for key, entry in self._in_hand.items() if self._boot.workers[entry.worker].is_async}
+        if self._cancelled:
+            transport.write(b"".join(encode(Cancel(key)) for key in self._cancelled))
+            await asyncio.wait([self._in_hand[key].future for key in self._cancelled], timeout=_LAST_WORDS)
+
     def _settle(self, outcome: Outcome) -> None:
         entry = self._in_hand.pop(outcome.key)
         self.busy[entry.worker] -= 1
-        if not entry.future.done():
+        if entry.future.done():
+            return
+        if outcome.key in self._cancelled and was_cancelled(outcome):
+            entry.future.set_exception(Interrupted())
+        else:
             entry.future.set_result(outcome)
 
     def _close(self) -> None:

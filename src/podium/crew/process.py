@@ -185,7 +185,8 @@ class Member:
         self._deaths = 1 if stable else self._deaths + 1
         if link is not None:
             what = describe_exit(self.exit_code)
-            logger.error("%s (pid %d): worker process %s, %d tasks in hand", self.title, link.pid, what, lost)
+            held = f"it held {len(lost)} tasks: {', '.join(lost)}" if lost else "it was idle"
+            logger.error("%s (pid %d): worker process %s; %s", self.title, link.pid, what, held)
             self.link = None
             self._on_change()
 

@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from podium.loops import loop_factory
-from podium.polled import Interrupted, PolledTask
+from podium.polled import Abandoned, Interrupted, PolledTask, was_cancelled
 from podium.pool import TaskPool
 
 if TYPE_CHECKING:
@@ -70,15 +70,18 @@ class ThreadCrew:
         return future
 
     async def stop(self) -> None:
-        """Cancel coroutines and end the loop. What does not end in time goes on, and is not Interrupted."""
+        """Cancel coroutines, which are Interrupted then, and end the loop; what cannot be stopped is Abandoned."""
         loop, pool = self._loop, self._pool
         if loop is None or pool is None:
             return
         self._stopping = True
         loop.call_soon_threadsafe(pool.close)
-        waiting = [future for _, future in self._in_hand.values()]
-        if waiting:
-            await asyncio.wait(waiting, timeout=_CANCEL_SECONDS)
+        coroutines = [future for worker, future in self._in_hand.values() if self._workers[worker].is_async]
+        if coroutines:
+            await asyncio.wait(coroutines, timeout=_CANCEL_SECONDS)
+        for _, future in self._in_hand.values():
+            if not future.done():
+                future.set_exception(Abandoned())
         loop.call_soon_threadsafe(loop.stop)
         await asyncio.wait([self._ended], timeout=_CANCEL_SECONDS)
 
@@ -119,7 +122,7 @@ class ThreadCrew:
             self._busy[worker] -= 1
             if future.done():
                 continue
-            if self._stopping and outcome.cause is not None and outcome.cause.type_name == "CancelledError":
+            if self._stopping and was_cancelled(outcome):
                 future.set_exception(Interrupted())
             else:
                 future.set_result(outcome)

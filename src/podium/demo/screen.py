@@ -44,6 +44,8 @@ class Screen:
         root = logging.getLogger()
         root.setLevel(logging.INFO if verbose else logging.WARNING)
         root.addHandler(_LogLines(self))
+        if not verbose:  # some orders fail on purpose; the table counts them
+            logging.getLogger("podium.tasks").setLevel(logging.ERROR)
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Drive], None]]:

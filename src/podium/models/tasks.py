@@ -163,6 +163,7 @@ class TaskHead(Wire):
     workflow_instance_id: str
     response_timeout_seconds: int = 0
     workflow_priority: int = 0
+    retry_count: int = 0
     #: Kept as it came: a task that is given back needs it again, because the server replaces it.
     output_data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
 
