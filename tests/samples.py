@@ -370,7 +370,8 @@ def writes_log(text: str) -> None:
     try:
         _ = 1 / 0
     except ZeroDivisionError:
-        logging.getLogger("samples.log").exception("%s 100%%", text)
+        extra = {"order_id": 77, "lock": threading.Lock(), "pair": (1, Colour.RED)}
+        logging.getLogger("samples.log").exception("%s 100%%", text, extra=extra)
 
 
 class Counter:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from podium.config import Configuration
@@ -16,12 +17,13 @@ from podium.crew.process import RestartPolicy
 from podium.delivery import UPDATE_RETRY_DELAYS
 from podium.engine import Engine, Plan, status_of
 from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
+from podium.events import HANDLERS
 from podium.member import refuse_while_importing
 from podium.plan import Defaults, plan_crews
 from podium.registry import Worker, get_registered_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     from podium.crew.launch import StartMethod
@@ -95,14 +97,24 @@ class TaskHandler:
         _check("isolation", isolation, isolation in {"process", "thread"}, "'process' or 'thread'")
         _check("start_method", start_method, start_method in START_METHODS, " or ".join(map(repr, START_METHODS)))
         _check("processes", processes, type(processes) is int and processes >= 1, "a whole number of 1 or more")
-        _check("grace_seconds", grace_seconds, grace_seconds >= 0, "0 or more")
+        _check("grace_seconds", grace_seconds, _is_duration(grace_seconds), "seconds, 0 or more")
+        backoffs = (restart_backoff_seconds, restart_backoff_max_seconds)
+        _check("restart_backoff_seconds, _max_seconds", backoffs, _are_durations(backoffs), "seconds, 0 or more")
+        attempts = restart_max_attempts
+        _check("restart_max_attempts", attempts, type(attempts) is int and attempts >= 0, "a whole number, 0 or more")
+        delays = update_retry_delays
+        _check("update_retry_delays", delays, _are_durations(delays), "a sequence of seconds, 0 or more")
+        configured = configuration is None or isinstance(configuration, Configuration)
+        _check("configuration", configuration, configured, "a Configuration, such as Configuration(server_api_url=...)")
         self.configuration = configuration or Configuration()
         self._imports = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
         for name in self._imports:
             _import(name)
+        if workers is not None and not isinstance(workers, (Worker, Iterable)):
+            raise DeclarationError(f"workers: expected Worker objects, got {type(workers).__name__}")
         given = [workers] if isinstance(workers, Worker) else list(workers or ())
         self.workers = _without_doubles(given, get_registered_workers() if scan_for_annotated_workers else [])
-        self._listeners = list(event_listeners or ())
+        self._listeners = _checked_listeners(event_listeners or ())
         self._isolation: Isolation = isolation
         self._group = group
         self._processes = processes
@@ -195,7 +207,7 @@ class TaskHandler:
         if self._engine is None:
             raise StartError("set_paused() without start_processes(): no worker is running")
         if not self._engine.call(lambda parts: parts.set_paused(name, paused)):
-            names = ", ".join(sorted(worker.task_definition_name for worker in self.workers))
+            names = ", ".join(sorted({worker.task_definition_name for worker in self.workers}))
             raise DeclarationError(f"set_paused: no worker for {name!r}; there are: {names}")
 
     def __enter__(self) -> Self:
@@ -266,6 +278,19 @@ class _Signals:
             os.kill(os.getpid(), number)
 
 
+def _checked_listeners(listeners: object) -> list[object]:
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
+        raise ConfigError(f"TaskHandler: event_listeners={listeners!r}: expected a list of listener objects")
+    checked = list(listeners)
+    for listener in checked:
+        if isinstance(listener, type):
+            raise ConfigError(f"TaskHandler: event_listeners: {listener.__name__} is a class; pass an object of it")
+        if not any(callable(getattr(listener, name, None)) for name in HANDLERS):
+            known = ", ".join(HANDLERS)
+            raise ConfigError(f"TaskHandler: event_listeners: {listener!r} has no method to call; known are {known}")
+    return checked
+
+
 def _log_levels() -> dict[str, int]:
     """Return every logger's level that was set: children filter as this process does, and send no more."""
     root = logging.getLogger()
@@ -276,6 +301,14 @@ def _log_levels() -> dict[str, int]:
 def _check(name: str, value: object, ok: bool, allowed: str) -> None:
     if not ok:
         raise ConfigError(f"TaskHandler: {name}={value!r}: expected {allowed}")
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _are_durations(values: object) -> bool:
+    return isinstance(values, (list, tuple)) and all(map(_is_duration, values))
 
 
 def _import(name: str) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import io
 import logging
+import multiprocessing
 import multiprocessing.spawn
 import os
 import select
@@ -20,6 +21,8 @@ import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+import msgspec
 
 from podium.errors import DeclarationError, StartError
 from podium.execution import Runnable
@@ -213,29 +216,29 @@ class _LogForwarder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            fields = {
-                "name": record.name,
-                "levelno": record.levelno,
-                "levelname": record.levelname,
-                "msg": record.getMessage(),
-                "created": record.created,
-                "pathname": record.pathname,
-                "lineno": record.lineno,
-                "funcName": record.funcName,
-                "process": record.process,
-                "threadName": record.threadName,
-                "exc_text": logging.Formatter().formatException(record.exc_info) if record.exc_info else None,
-            }
-            self._loop.call_soon_threadsafe(self._member.send, LogLine(fields))
+            fields = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
+            if record.exc_info and not record.exc_text:
+                fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+            # What users attach to a record may be anything: what a frame cannot carry goes as text.
+            plain = msgspec.to_builtins(fields, builtin_types=(bytes,), enc_hook=str, str_keys=True)
+            self._loop.call_soon_threadsafe(self._member.send, LogLine(plain))
         except Exception:
             self.handleError(record)
 
 
 def _forward_logs(loop: asyncio.AbstractEventLoop, member: _Member, levels: dict[str, int]) -> None:
+    """Let the parent write every record of this process, and only the parent.
+
+    Handlers that the user's modules, or the parent before a fork, have set would write each record a second time.
+    """
+    forwarder = _LogForwarder(loop, member)
     root = logging.getLogger()
-    for handler in root.handlers[:]:  # inherited by fork: the parent writes the record, not the child
-        root.removeHandler(handler)
-    root.addHandler(_LogForwarder(loop, member))
+    for logger in [root, *root.manager.loggerDict.values()]:
+        if isinstance(logger, logging.Logger):
+            for handler in logger.handlers[:]:
+                logger.removeHandler(handler)
+            if logger is root or not logger.propagate:
+                logger.addHandler(forwarder)
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
 
@@ -270,7 +273,8 @@ def _die_with_parent(fd: int) -> None:
 
 
 def _set_title(title: str) -> None:
-    """Name the process after its workers, as far as the system can: Linux shows 15 characters in ps and top."""
+    """Name the process after its workers: in log records, and in ps and top, where Linux shows 15 characters."""
+    multiprocessing.current_process().name = title
     if sys.platform == "linux":
         pr_set_name = 15
         ctypes.CDLL(None).prctl(pr_set_name, title.encode()[:15] + b"\0")

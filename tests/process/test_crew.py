@@ -190,6 +190,11 @@ def test_child_log_records_arrive_in_the_parent(rig: Rig, caplog: pytest.LogCapt
         assert record.process == pid
         assert record.exc_text is not None
         assert "ZeroDivisionError" in record.exc_text
+        assert (record.module, record.funcName) == ("samples", "writes_log")
+        assert record.processName == rig.name_of(samples.writes_log)
+        attached = vars(record)
+        assert (attached["order_id"], attached["pair"]) == (77, [1, "red"])
+        assert "lock" in attached["lock"]
 
 
 # what cannot run in a child is refused with the fix

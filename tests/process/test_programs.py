@@ -360,11 +360,28 @@ def test_unknown_name_to_pause_is_an_error_that_lists_the_known(rig: Rig) -> Non
         ("processes", 0),
         ("grace_seconds", -1),
         ("metrics_settings", 1),
+        ("grace_seconds", "x"),
+        ("restart_backoff_seconds", -1),
+        ("restart_max_attempts", -3),
+        ("update_retry_delays", ["x", -1]),
+        ("event_listeners", [dict]),
+        ("event_listeners", [object()]),
+        ("event_listeners", 5),
     ],
 )
 def test_handler_option_out_of_range_is_refused(rig: Rig, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=option):
         TaskHandler([], rig.configuration, **{option: value})
+
+
+def test_configuration_must_be_one() -> None:
+    with pytest.raises(ConfigError, match="a Configuration"):
+        TaskHandler([], "http://localhost:8080/api")  # type: ignore[arg-type]
+
+
+def test_workers_must_be_workers(rig: Rig) -> None:
+    with pytest.raises(DeclarationError, match="expected Worker objects"):
+        TaskHandler(samples.returns_none, rig.configuration)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
