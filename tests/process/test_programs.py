@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import samples
+from fake_server import FakeServer, Fault
 from podium import ConfigError, DeclarationError, StartError, TaskHandler
 from rig import Rig, until
 
@@ -168,6 +169,37 @@ def test_program_that_ends_without_stopping_gives_its_tasks_back(
     assert program.end() == (0, "ended\n", "")
     assert rig.task(ids[0]).status == "SCHEDULED"
     assert not any(map(alive, program.children))
+
+
+STARTING = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import samples
+    from podium import Configuration, TaskHandler, Worker
+
+    if __name__ == "__main__":
+        workers = [Worker("starting", samples.returns_none, register_task_def=True)]
+        configuration = Configuration(server_api_url={url!r})
+        with TaskHandler(workers, configuration, scan_for_annotated_workers=False, grace_seconds=1) as handler:
+            handler.start_processes()
+            handler.join_processes()
+        print("ended", flush=True)
+"""
+
+
+def test_signal_during_the_start_ends_it_without_waiting_for_the_server(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        server.on("GET", "/api/metadata/taskdefs/starting", Fault.SILENCE)
+        path = tmp_path / "program.py"
+        path.write_text(textwrap.dedent(STARTING).format(tests=str(TESTS), url=server.url))
+        process = subprocess.Popen(
+            [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        server.wait_for(1)
+        process.terminate()
+        out, err = process.communicate(timeout=8)  # the request alone would take 60 s
+    assert (process.returncode, out, err) == (0, "ended\n", "")
+    assert [request.method for request in server.requests] == ["GET"]  # and nothing was polled
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
