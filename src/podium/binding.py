@@ -6,7 +6,8 @@
   it is annotated ``object``, or not annotated and called ``task``;
 - any other parameter receives the input value of its name, converted to its annotation; without one, as it is;
 - ``**kwargs`` receives what is left;
-- a missing key takes the parameter's default, or fails the task: None is never invented. An input of ``null`` is None;
+- a missing key takes the parameter's default, or fails the task: None is never invented;
+- an input of ``null`` is None: for annotations that allow it, and for every parameter whose default is None;
 - keys that nobody asks for are ignored, or refused if ``strict``;
 - what ``functools.partial`` has fixed stays fixed.
 """
@@ -21,7 +22,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
-from podium.convert.compose import missing, unknown
+from podium.convert.compose import missing, or_null, unknown
 from podium.convert.decode import Compiler, guarded
 from podium.convert.path import within
 from podium.convert.shape import resolve
@@ -155,9 +156,10 @@ class _Signature:
 
     def _converter(self, parameter: inspect.Parameter, annotation: Any) -> Callable[[Any], Any]:
         try:
-            return guarded(self._compiler.plan(Any if annotation is parameter.empty else annotation))
+            plan = self._compiler.plan(Any if annotation is parameter.empty else annotation)
         except DeclarationError as error:
             raise DeclarationError(f"{self._where(parameter)}: {error}") from error
+        return guarded(or_null(plan) if parameter.default is None else plan)
 
     def _annotation(self, parameter: inspect.Parameter) -> Any:
         """Return the annotation, resolved on its own: a return type that is missing at runtime does no harm."""

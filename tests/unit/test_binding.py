@@ -247,6 +247,24 @@ def test_defect_15_missing_required_argument_is_an_error_never_none() -> None:
     assert refusal(work, {}).endswith("(it has: none)")
 
 
+def test_parameter_whose_default_is_none_takes_null() -> None:
+    def work(
+        count: int = None,  # type: ignore[assignment]  # noqa: RUF013 - as in many a ported worker
+        order: Order = None,  # type: ignore[assignment]
+        *,
+        limit: Annotated[int, msgspec.Meta(ge=1)] = None,  # type: ignore[assignment]  # noqa: RUF013
+        size: int = 3,
+    ) -> None: ...
+
+    nulls = {"count": None, "order": None, "limit": None}
+    assert bind(work, nulls) == ((None, None), {"limit": None, "size": 3})
+    assert bind(work, nulls, strict=True) == ((None, None), {"limit": None, "size": 3})
+    assert bind(work, {"count": 5, "order": {"id": 1}, "limit": 1}) == ((5, Order(1)), {"limit": 1, "size": 3})
+    assert refusal(work, {"count": "x"}) == "count: expected int, got str"
+    assert refusal(work, {"limit": 0}) == "limit: expected int >= 1"
+    assert refusal(work, {"size": None}) == "size: expected int, got null"
+
+
 def test_defect_15_missing_field_is_an_error_and_defaults_hold() -> None:
     def work(order: Order) -> None: ...
 

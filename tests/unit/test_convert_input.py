@@ -32,6 +32,7 @@ import pytest
 from typing_extensions import TypeAliasType
 
 from podium.convert import converter_for
+from podium.convert.shape import Field, shape_of
 from podium.errors import ConversionError, DeclarationError
 
 T = TypeVar("T")
@@ -111,6 +112,33 @@ class Node:
     value: int
     next: Node | None = None
     children: list[Node] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Loose:
+    sku: str = None  # type: ignore[assignment]
+    tags: list[Item] = dataclasses.field(default=None)  # type: ignore[arg-type]
+    either: Item | Point = None  # type: ignore[assignment]
+    count: typing.Final[int] = None  # type: ignore[assignment]
+    own: Mixed = None  # type: ignore[assignment]
+
+
+@attrs.define
+class LooseAttrs:
+    size: int = None  # type: ignore[assignment]
+
+
+class LooseTuple(NamedTuple):
+    size: int = None  # type: ignore[assignment]
+
+
+class LooseStruct(msgspec.Struct):
+    size: int = None  # type: ignore[assignment]
+
+
+class LoosePlain:
+    def __init__(self, size: int = None) -> None:  # type: ignore[assignment]  # noqa: RUF013
+        self.size = size
 
 
 @dataclasses.dataclass
@@ -274,7 +302,9 @@ ACCEPTED: list[tuple[Any, Any, Any]] = [
     (list[int], [1, 2.0], [1, 2]),
     (list[Item], [{"sku": "a"}], [Item("a")]),
     (tuple, [1, "a"], (1, "a")),
+    (typing.Tuple, [1, "a"], (1, "a")),  # noqa: UP006
     (tuple[()], [], ()),
+    (typing.Tuple[()], [], ()),  # noqa: UP006
     (tuple[int, str], [1, "a"], (1, "a")),
     (tuple[int, ...], [1, 2], (1, 2)),
     (set, [1, 1], {1}),
@@ -370,6 +400,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (tuple[int, str], [1], "expected array of 2, got 1"),
     (tuple[int, str], [1, 2], "[1]: expected str, got int"),
     (tuple[int, str], {}, "expected array of 2, got object"),
+    (tuple[()], [1], "expected array of 0, got 1"),
+    (tuple[()], {}, "expected array of 0, got object"),
+    (list[tuple[()]], [[], [1]], "[1]: expected array of 0, got 1"),
     (set, [[1]], "refused by set: TypeError: unhashable type: 'list'"),
     (dict, [], "expected object, got array"),
     (dict[str, int], {"a": "x"}, "a: expected int, got str"),
@@ -423,6 +456,31 @@ def test_refused(annotation: Any, value: Any, message: str) -> None:
         converter_for(annotation)(value)
     assert str(caught.value).startswith(message)
     assert "$" not in str(caught.value)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_field_whose_default_is_none_takes_null(closed: bool) -> None:
+    nulls = dict.fromkeys(["sku", "tags", "either", "count", "own"])
+    loose = converter_for(Loose, closed=closed)(nulls)
+    assert loose == Loose(own=Mixed.NONE)  # a type that has a meaning for null keeps it
+    for kind in (LooseAttrs, LooseTuple, LooseStruct, LoosePlain):
+        assert converter_for(kind, closed=closed)({"size": None}).size is None
+        assert converter_for(list[kind], closed=closed)([{"size": None}, {"size": 5}])[1].size == 5  # type: ignore[valid-type]
+        with pytest.raises(ConversionError, match="size: expected int, got str"):
+            converter_for(kind, closed=closed)({"size": "x"})
+
+
+def test_shape_tells_which_fields_take_null_beside_their_type() -> None:
+    shape = shape_of(Loose)
+    assert shape is not None
+    assert all(field.nullable for field in shape.inputs)
+    assert not any(field.nullable for kind in (Item, Point, Wheel, Closed) for field in fields_of(kind))
+
+
+def fields_of(kind: Any) -> tuple[Field, ...]:
+    shape = shape_of(kind)
+    assert shape is not None
+    return shape.inputs
 
 
 def test_plain_class() -> None:

@@ -9,7 +9,8 @@ Python                                          JSON
 str, int, float, bool, None, Any, object        as they are; never "5" for 5 or 1 for True; 3.0 is an int
 list, tuple, set, frozenset, deque, Sequence    array
 dict, Mapping, OrderedDict, Counter             object; keys may be text, numbers, booleans, enums, dates, UUIDs
-dataclass, attrs, Struct, TypedDict             object of the fields; defaults hold, extra keys are ignored
+dataclass, attrs, Struct, TypedDict             object of the fields; defaults hold, extra keys are ignored;
+                                                a default of None takes null, too, whatever the type says
 NamedTuple                                      object of the fields; read from an array, too
 class with an annotated constructor             object of the constructor's parameters
 pydantic model, ``Annotated[..., Field(...)]``  as pydantic says, by alias

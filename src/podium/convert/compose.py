@@ -149,6 +149,23 @@ def object_plan(shape: Shape, plans: Sequence[Plan], *, closed: bool) -> Plan:
     return Plan(name, convert, fit_of(shape), native=native, keys=known)
 
 
+def or_null(plan: Plan) -> Plan:
+    """Return the plan of a field or parameter whose default is None: null that its type does not take is None."""
+    if plan.fit.get(NoneType, Fit.ANYTHING) is not Fit.ANYTHING:
+        return plan
+    read = plan.convert
+
+    def convert(value: Any) -> Any:
+        if value is not None:
+            return read(value)
+        try:
+            return read(None)
+        except ConversionError:
+            return None
+
+    return Plan(plan.name, convert, plan.fit | {NoneType: Fit.EXACT}, native=plan.native, keys=plan.keys)
+
+
 def fit_of(shape: Shape) -> dict[type, int]:
     """Return the JSON types that an object-like class is read from."""
     return dict.fromkeys((dict, list) if shape.from_array else (dict,), Fit.EXACT)

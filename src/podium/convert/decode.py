@@ -25,6 +25,7 @@ from podium.convert.compose import (
     mapping_plan,
     msgspec_reader,
     object_plan,
+    or_null,
     tuple_plan,
     union_plan,
 )
@@ -32,7 +33,7 @@ from podium.convert.encode import to_json
 from podium.convert.path import shown, type_name
 from podium.convert.pydantic_models import has_pydantic_marks, is_pydantic, pydantic_plan
 from podium.convert.scalar import ANYTHING, LEAVES, Fit, Plan, choice_plan, enum_plan, text_plan
-from podium.convert.shape import resolve, shape_of, substitute
+from podium.convert.shape import Field, resolve, shape_of, substitute
 from podium.errors import ConversionError, DeclarationError
 
 #: Container -> what builds it from a list, and how well it fits an array.
@@ -113,7 +114,7 @@ class Compiler:
         return None
 
     def _tuple(self, annotation: Any, arguments: tuple[Any, ...]) -> Plan:
-        if not arguments and annotation is not tuple[()]:
+        if annotation in (tuple, typing.Tuple):  # noqa: UP006 - tuple[()] has no arguments either, but is empty
             arguments = (Any, ...)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return array_plan(self.plan(arguments[0]), tuple, Fit.NEAR)
@@ -138,7 +139,7 @@ class Compiler:
                 annotation,
                 rough,
                 lambda: accelerated(
-                    annotation, object_plan(shape, [self.plan(f.type) for f in shape.inputs], closed=self._closed)
+                    annotation, object_plan(shape, [self._field(f) for f in shape.inputs], closed=self._closed)
                 ),
             )
         if issubclass(cls, msgspec.Struct):  # array_like: msgspec alone knows its layout
@@ -147,6 +148,10 @@ class Compiler:
             f"no JSON value can become {type_name(cls)}: take a dict, a dataclass "
             "or a class whose constructor is annotated instead"
         )
+
+    def _field(self, field: Field) -> Plan:
+        plan = self.plan(field.type)
+        return or_null(plan) if field.nullable else plan
 
     def _recursive(self, annotation: Any, rough: Plan, compile_it: Callable[[], Plan]) -> Plan:
         """Compile a type that may contain itself: inside, a copy of the rough plan stands for it."""

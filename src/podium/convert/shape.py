@@ -28,6 +28,8 @@ class Field:
     key: str
     type: Any
     required: bool
+    #: Whether null is taken whatever ``type`` says, because the default is None.
+    nullable: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,7 +186,10 @@ def _is_plain(cls: Any) -> bool:
 
 def _struct(annotation: Any, cls: Any) -> Shape:
     hints = class_hints(annotation)
-    fields = [Field(field.name, field.encode_name, hints[field.name], field.required) for field in structs.fields(cls)]
+    fields = [
+        Field(field.name, field.encode_name, hints[field.name], field.required, nullable=field.default is None)
+        for field in structs.fields(cls)
+    ]
     closed = cls.__struct_config__.forbid_unknown_fields
     return Shape(cls, tuple(fields), tag=tag_of(cls), closed=closed, native=True)
 
@@ -207,7 +212,11 @@ _ITEM_MARKS = {Required, NotRequired, getattr(typing, "ReadOnly", Required)}
 
 def _named_tuple(annotation: Any, cls: Any) -> Shape:
     hints = class_hints(annotation)
-    fields = [Field(name, name, hints.get(name, Any), name not in cls._field_defaults) for name in cls._fields]
+    defaults = cls._field_defaults
+    fields = [
+        Field(name, name, hints.get(name, Any), name not in defaults, nullable=defaults.get(name, ...) is None)
+        for name in cls._fields
+    ]
     return Shape(cls, tuple(fields), from_array=True)
 
 
@@ -215,7 +224,13 @@ def _attrs(annotation: Any, cls: Any) -> Shape:
     hints = class_hints(annotation)
     nothing = sys.modules["attr"].NOTHING
     fields = [
-        Field(attribute.alias, attribute.alias, hints.get(attribute.name, Any), attribute.default is nothing)
+        Field(
+            attribute.alias,
+            attribute.alias,
+            hints.get(attribute.name, Any),
+            required=attribute.default is nothing,
+            nullable=attribute.default is None,
+        )
         for attribute in cls.__attrs_attrs__
         if attribute.init
     ]
@@ -274,5 +289,6 @@ def _fields(cls: Any, parameters: Iterable[inspect.Parameter], hints: dict[str, 
             where = f"parameter {parameter.name!r} of {cls.__qualname__}"
             hint = resolve(parameter.annotation, owner, {cls.__name__: cls}, where)
         hint = hint.type if isinstance(hint, dataclasses.InitVar) else hint
-        fields.append(Field(parameter.name, parameter.name, hint, parameter.default is parameter.empty))
+        required, nullable = parameter.default is parameter.empty, parameter.default is None
+        fields.append(Field(parameter.name, parameter.name, hint, required, nullable))
     return tuple(fields)
