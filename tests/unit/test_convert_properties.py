@@ -66,6 +66,12 @@ class Node:
     children: list[Node] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass
+class Loose:
+    count: int = None  # type: ignore[assignment]
+    leaf: Leaf = None  # type: ignore[assignment]
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 INTS = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -88,7 +94,7 @@ SCALARS: list[Typed] = [
     (None, st.none()),
     (dt.date, st.dates()),
     (dt.datetime, st.datetimes(timezones=ZONES)),
-    (dt.time, st.times(timezones=st.none() | st.just(dt.UTC))),
+    (dt.time, st.times(timezones=ZONES)),
     (dt.timedelta, st.timedeltas()),
     (uuid.UUID, st.uuids()),
     (decimal.Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
@@ -104,6 +110,7 @@ OBJECTS: list[Typed] = [
     (Point, st.builds(Point, INTS, TEXT)),
     (Movie, st.fixed_dictionaries({}, optional={"title": TEXT, "year": INTS})),
     (Node, NODES),
+    (Loose, st.builds(Loose, INTS | st.none(), LEAVES | st.none())),
 ]
 
 

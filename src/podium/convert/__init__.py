@@ -15,7 +15,10 @@ NamedTuple                                      object of the fields; read from 
 class with an annotated constructor             object of the constructor's parameters
 pydantic model, ``Annotated[..., Field(...)]``  as pydantic says, by alias
 Enum, Literal                                   the value (an Enum's name is no value)
-date, datetime, time                            ISO 8601 text
+date                                            ISO 8601 text: 2024-01-31; no time, not even midnight
+datetime                                        ISO 8601 text: 2024-01-31T10:20:30Z, or without an offset;
+                                                never a date alone, never a number such as epoch milliseconds
+time                                            ISO 8601 text: 10:20:30 or 10:20
 timedelta                                       ISO 8601 duration; read from a number of seconds, too
 UUID, Path                                      text
 Decimal                                         text, exactly; read from a number, too

@@ -122,10 +122,20 @@ def _parsed(kind: type, expected: str, fallback: Convert | None = None) -> Conve
 
 
 def _datetime(value: str) -> dt.datetime:
-    """Parse the ISO 8601 forms beside RFC 3339, such as offsets with seconds; a date alone has no time and is none."""
+    """Parse the ISO 8601 forms beside RFC 3339, such as offsets with seconds.
+
+    A date alone is refused: if it were midnight, ``datetime | date`` would no longer give back the date that went out.
+    """
     if len(value) <= len("2024-01-01"):
         raise ValueError(value)
     return dt.datetime.fromisoformat(value)
+
+
+def _time(value: str) -> dt.time:
+    """Parse the ISO 8601 forms beside RFC 3339, such as 12:00; digits alone could be anything."""
+    if ":" not in value:
+        raise ValueError(value)
+    return dt.time.fromisoformat(value)
 
 
 def _seconds(value: float) -> dt.timedelta:
@@ -155,7 +165,7 @@ def _path(kind: type[PurePath]) -> Convert:
     return convert
 
 
-_DATE_TIME = "an ISO 8601 date and time"
+_DATE_TIME = "an ISO 8601 date with a time, such as 2024-01-31T10:20:30Z"
 _TEXT_ONLY: dict[type, int] = {str: Fit.PARSED}
 _TEXT_OR_NUMBER: dict[type, int] = {str: Fit.PARSED, int: Fit.PARSED, float: Fit.PARSED}
 
@@ -169,8 +179,10 @@ LEAVES: dict[Any, Plan] = {
     int: Plan("int", _int, {int: Fit.EXACT, float: Fit.LOOSE}, native=True),
     float: Plan("float", _float, {float: Fit.EXACT, int: Fit.NEAR}, native=True),
     dt.datetime: Plan("datetime", _parsed(dt.datetime, _DATE_TIME, _datetime), _TEXT_ONLY, native=True),
-    dt.date: Plan("date", _parsed(dt.date, "an ISO 8601 date"), _TEXT_ONLY, native=True),
-    dt.time: Plan("time", _parsed(dt.time, "an ISO 8601 time"), _TEXT_ONLY, native=True),
+    dt.date: Plan(
+        "date", _parsed(dt.date, "an ISO 8601 date without a time, such as 2024-01-31"), _TEXT_ONLY, native=True
+    ),
+    dt.time: Plan("time", _parsed(dt.time, "an ISO 8601 time, such as 10:20:30", _time), _TEXT_ONLY, native=True),
     dt.timedelta: Plan(
         "timedelta",
         _parsed(dt.timedelta, "an ISO 8601 duration or a number of seconds", _seconds),
