@@ -166,8 +166,7 @@ class Transport:
                     return await _read(answer, call)
             except http_errors.PyreqwestError as error:
                 fault = self._fault(error, call)
-                # The library's ConnectError is any trouble with the connection before the answer's head.
-                if not (again and isinstance(error, http_errors.ConnectError) and isinstance(fault, CutError)):
+                if not (again and isinstance(fault, CutError) and _BEFORE_ANSWER in _causes(error)):
                     raise fault from None
                 again = False
             finally:
@@ -267,6 +266,21 @@ _CAUSES: Final = (
     ("connection closed before message completed", "the server closed the connection without an answer"),
     ("operation timed out", "no answer"),
 )
+#: Links in the chain of causes: while connecting; after that and before the answer's head.
+_CONNECTING: Final = "client error (Connect)"
+_BEFORE_ANSWER: Final = "client error (SendRequest)"
+#: Causes that are a time limit. The library's timeout errors are not enough: it makes one of every error whose text
+#: has the word "timeout" in it, and the URL is part of that text.
+_LATE: Final = frozenset({"operation timed out", "deadline has elapsed"})
+#: What a cause says of an answer that is not HTTP.
+_UNREADABLE: Final = (" parsed", "message head is too large")
+
+
+def _causes(error: http_errors.PyreqwestError) -> list[str]:
+    """Return the chain of causes, the innermost last, without the first one: it repeats the URL and so user data."""
+    details = getattr(error, "details", None) or {}
+    chain = [cause["message"] for cause in details.get("causes") or ()]
+    return [cause for cause in chain if not cause.startswith("error sending request")]
 
 
 def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError | ConfigError], str]:
@@ -274,15 +288,15 @@ def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError |
 
     The library's own classes do not tell "refused" from "cut after sending"; its chain of causes does.
     """
-    details = getattr(error, "details", None) or {}
-    # The first cause repeats the URL, which may hold user data.
-    chain = [cause["message"] for cause in details.get("causes") or ()]
-    causes = [cause for cause in chain if not cause.startswith("error sending request")]
-    kind = next(_MEANING[base] for base in type(error).__mro__ if base in _MEANING)
+    causes = _causes(error)
     text = " ".join(causes)
-    if "client error (Connect)" in causes and isinstance(error, http_errors.RequestTimeoutError):
+    late = not _LATE.isdisjoint(causes)
+    kind = next(_MEANING[base] for base in type(error).__mro__ if base in _MEANING)
+    if kind is TimeoutExceededError and causes and not late:
+        kind = AnswerError if any(sign in text for sign in _UNREADABLE) else CutError
+    if _CONNECTING in causes and late:
         return ConnectError, "no connection in time"
-    if "client error (Connect)" in causes or "CertificateRequired" in text:
+    if _CONNECTING in causes or "CertificateRequired" in text:
         kind = ConnectError
     elif "error reading a body from connection" in causes:
         kind = CutError

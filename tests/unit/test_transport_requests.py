@@ -250,6 +250,51 @@ def test_a_get_whose_answer_is_cut_is_not_repeated() -> None:
         assert len(server.requests) == 1
 
 
+#: Requests whose URL has the word "timeout" in it: the HTTP library calls each of their faults a timeout.
+POLLS = [
+    {"path": "/tasks/poll/batch/greet", "query": {"workerid": "w", "count": 1, "timeout": 100}},
+    {"path": "/tasks/poll/batch/timeout"},
+]
+
+
+@pytest.mark.parametrize("poll", POLLS)
+def test_a_poll_that_finds_no_server_says_why_whatever_its_url_says(poll: dict[str, Any]) -> None:
+    with pytest.raises(ConnectError, match="connection refused"):
+        send(f"http://127.0.0.1:{refused_port()}/api", **poll)
+    with pytest.raises(ConnectError, match="host name does not resolve"):
+        send("http://no-such-host.invalid/api", **poll)
+
+
+@pytest.mark.parametrize("poll", POLLS)
+@pytest.mark.parametrize("fault", [Fault.CUT, Fault.RESET, Fault.CUT_HEAD])
+def test_a_poll_that_is_cut_before_an_answer_is_repeated_once(fault: Fault, poll: dict[str, Any]) -> None:
+    with FakeServer() as server:
+        server.on("GET", f"/api{poll['path']}", Answer(fault=fault), json_answer([]))
+        assert send(server.url, **poll).body == b"[]"
+        server.on("GET", f"/api{poll['path']}", Answer(fault=fault))
+        with pytest.raises(CutError):
+            send(server.url, **poll)
+        assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("poll", POLLS)
+def test_a_poll_whose_answer_is_cut_is_not_repeated(poll: dict[str, Any]) -> None:
+    with FakeServer() as server:
+        server.otherwise(json_answer([1, 2, 3], fault=Fault.CUT_BODY))
+        with pytest.raises(CutError):
+            send(server.url, **poll)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("poll", POLLS)
+def test_a_poll_that_is_late_is_a_timeout_and_is_not_repeated(poll: dict[str, Any]) -> None:
+    with FakeServer() as server:
+        server.otherwise(Answer(fault=Fault.SILENCE))
+        with pytest.raises(TimeoutExceededError, match=r"no answer within 0\.1 s"):
+            send(server.url, timeout=0.1, **poll)
+        assert len(server.requests) == 1
+
+
 def test_no_answer_in_time_is_a_timeout_of_the_request_or_of_the_configuration() -> None:
     with FakeServer() as server:
         server.otherwise(Answer(fault=Fault.SILENCE))
@@ -273,6 +318,8 @@ def test_what_is_not_http_is_an_answer_error(raw: bytes) -> None:
         server.otherwise(Answer(raw=raw))
         with pytest.raises(AnswerError):
             send(server.url, "POST", body=b"{}")
+        with pytest.raises(AnswerError):
+            send(server.url, path="/tasks/poll/batch/timeout", query={"timeout": 100})
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -329,6 +376,13 @@ def test_every_error_of_the_http_library_has_a_meaning() -> None:
         (http_errors.ConnectError, ["client error (SendRequest)", "connection error"], CutError),
         (http_errors.BodyDecodeError, ["error reading a body from connection", "end of file"], CutError),
         (http_errors.ConnectError, ["connection error", "received fatal alert: CertificateRequired"], ConnectError),
+        (http_errors.ReadTimeoutError, ["request or response body error", "operation timed out"], TimeoutExceededError),
+        (http_errors.WriteTimeoutError, ["client error (SendRequest)", "broken pipe"], CutError),
+        (
+            http_errors.ConnectTimeoutError,
+            ["client error (Connect)", "Connection refused (os error 111)"],
+            ConnectError,
+        ),
     ],
 )
 def test_the_chain_of_causes_tells_whether_a_request_was_sent(
@@ -420,10 +474,11 @@ def test_one_transport_serves_several_event_loops() -> None:
             asyncio.run(transport.request("GET", "/x"))
 
 
-def test_closing_ends_requests_under_way() -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_closing_ends_requests_under_way(method: str) -> None:
     async def work(server: FakeServer) -> None:
         transport = Transport(Configuration(server_api_url=server.url))
-        request = asyncio.create_task(transport.request("POST", "/x", body=b"{}"))
+        request = asyncio.create_task(transport.request(method, "/x", query={"timeout": 100}))
         await asyncio.to_thread(server.wait_for, 1)
         await transport.aclose()
         with pytest.raises(CutError):

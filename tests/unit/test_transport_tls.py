@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from podium.answers import Response
+    from podium.transport import Query
 
 
-def send(url: str, **settings: Any) -> Response:
+def send(url: str, method: str = "POST", query: Query | None = None, **settings: Any) -> Response:
     async def work() -> Response:
         transport = Transport(Configuration(server_api_url=url, **settings))
         try:
-            return await transport.request("POST", "/x", body=b"{}")
+            return await transport.request(method, "/x", query=query)
         finally:
             await transport.aclose()
 
@@ -69,6 +70,8 @@ def test_b23_an_unknown_authority_is_refused_with_the_fix(authority: Authority) 
     with serve(server_context(authority.issue())) as server:
         with pytest.raises(ConnectError, match=r"no trusted authority .*ssl_ca_cert"):
             send(server.url)
+        with pytest.raises(ConnectError, match="no trusted authority"):
+            send(server.url, "GET", {"timeout": 100})
         assert not server.requests
 
 
@@ -112,7 +115,7 @@ def test_defect_32_a_client_certificate_is_presented(authority: Authority, versi
     demanding.maximum_version = version
     mine = authority.issue("client", client=True)
     with serve(demanding) as server:
-        settings = {"ssl_ca_cert": authority.cert, "cert_file": mine.cert, "key_file": mine.key}
+        settings: dict[str, Any] = {"ssl_ca_cert": authority.cert, "cert_file": mine.cert, "key_file": mine.key}
         assert send(server.url, **settings).status == 200
 
 
