@@ -364,6 +364,14 @@ ACCEPTED: list[tuple[Any, Any, Any]] = [
     (Annotated[int, msgspec.Meta(ge=1)], 1, 1),
     (Annotated[int, "a remark"], 1, 1),
     (Annotated[int, pydantic.Field(gt=1)], 2, 2),
+    (pydantic.HttpUrl, "https://a.example/x", pydantic.HttpUrl("https://a.example/x")),
+    (pydantic.HttpUrl | str, "https://a.example/x", pydantic.HttpUrl("https://a.example/x")),
+    (pydantic.HttpUrl | str, "a.example", "a.example"),
+    (pydantic.HttpUrl | None, None, None),
+    (dict[str, pydantic.SecretStr], {"key": "k"}, {"key": pydantic.SecretStr("k")}),
+    (pydantic.Secret[int], 3, pydantic.Secret(3)),
+    (pydantic.ByteSize, "3KB", pydantic.ByteSize(3000)),
+    (pydantic.PositiveInt | str, "5", "5"),
     (Annotated[collections.deque[int], msgspec.Meta(max_length=1)], [1], collections.deque([1])),
     (Annotated[str, msgspec.Meta(pattern="^a")] | None, "ab", "ab"),
 ]
@@ -449,6 +457,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Annotated[int, msgspec.Meta(ge=1)], 0, "expected int >= 1"),
     (Annotated[int, msgspec.Meta(ge=1)], 0.0, "expected int >= 1"),
     (Annotated[int, pydantic.Field(gt=1)], 1, "input should be greater than 1"),
+    (pydantic.SecretStr, 5, "input should be a valid string"),
+    (list[pydantic.HttpUrl], ["x"], "[0]: input should be a valid URL"),
     (Annotated[collections.deque[int], msgspec.Meta(max_length=1)], [1, 2], "expected array of length <= 1"),
     (list[Annotated[str, msgspec.Meta(min_length=1)]], ["a", ""], "[1]: expected str of length >= 1"),
 ]
@@ -551,6 +561,7 @@ class NotJson(enum.Enum):
         (NotJson, "NotJson: .* cannot be told by a JSON text, number or boolean"),
         (Annotated[int, msgspec.Meta(min_length=1)], "Can only set `min_length`"),
         (Annotated[Untyped, pydantic.Field()], "pydantic cannot read"),
+        (pydantic.Secret, "pydantic cannot read"),
         ("Nowhere", "the name Nowhere cannot be resolved here"),
     ],
 )

@@ -138,6 +138,11 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
+@pytest.mark.parametrize("secret", [pydantic.SecretStr("k"), pydantic.SecretBytes(b"k"), pydantic.Secret[int](3)])
+def test_secrets_stay_secret(secret: Any) -> None:
+    assert to_json({"a": [secret]}) == {"a": ["**********"]}
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -172,6 +177,8 @@ def nested(depth: int) -> list[Any]:
         (Colour.RED, "red"),
         (Level.LOW, 1),
         (Text("truth"), "truth"),
+        (pydantic.HttpUrl("https://a.example/x"), "https://a.example/x"),
+        (pydantic.ByteSize(3000), 3000),
         ({1: "a", Level.LOW.name: 2}, {"1": "a", "LOW": 2}),
         (
             {Colour.RED: 1, GUID: 2, DAY: 3, 1.5: 4, True: 5},

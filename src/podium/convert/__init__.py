@@ -14,6 +14,7 @@ dataclass, attrs, Struct, TypedDict             object of the fields; defaults h
 NamedTuple                                      object of the fields; read from an array, too
 class with an annotated constructor             object of the constructor's parameters
 pydantic model, ``Annotated[..., Field(...)]``  as pydantic says, by alias
+HttpUrl, EmailStr, SecretStr and their like     as pydantic says; a secret goes out as asterisks
 Enum, Literal                                   the value (an Enum's name is no value)
 date                                            ISO 8601 text: 2024-01-31; no time, not even midnight
 datetime                                        ISO 8601 text: 2024-01-31T10:20:30Z, or without an offset;

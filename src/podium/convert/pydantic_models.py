@@ -1,23 +1,26 @@
 """pydantic's types, if the user's own code has loaded pydantic: this module never imports it.
 
-pydantic reads and writes its models itself, by their own settings (aliases, strictness, extra keys), as JSON.
+pydantic reads and writes its models itself, by their own settings (aliases, strictness, extra keys), as JSON; so it
+does the types that tell it how, such as HttpUrl and SecretStr.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 import msgspec
 
 from podium.convert.path import join, key_segment, type_name
-from podium.convert.scalar import ANYTHING, Convert, Fit, Plan
+from podium.convert.scalar import KINDS, Convert, Fit, Plan
 from podium.errors import ConversionError, DeclarationError
 
 
 def is_pydantic(cls: type) -> bool:
-    """Return whether a class is a pydantic model or a pydantic dataclass."""
-    return "pydantic" in sys.modules and hasattr(cls, "__pydantic_validator__")
+    """Return whether a class is a pydantic model or dataclass, or says itself how pydantic reads it."""
+    return "pydantic" in sys.modules and any(
+        hasattr(cls, name) for name in ("__pydantic_validator__", "__get_pydantic_core_schema__")
+    )
 
 
 def has_pydantic_marks(metadata: Any) -> bool:
@@ -32,7 +35,7 @@ def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
     pydantic = sys.modules["pydantic"]
     try:
         adapter = pydantic.TypeAdapter(annotation)
-    except (pydantic.PydanticUserError, NameError) as error:
+    except (pydantic.PydanticUserError, NameError, TypeError, ImportError) as error:
         raise DeclarationError(f"pydantic cannot read {annotation!r}: {error}") from error
     name = getattr(annotation, "__name__", "value")
     fields = getattr(annotation, "model_fields", None) or getattr(annotation, "__pydantic_fields__", None) or {}
@@ -50,7 +53,10 @@ def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
         except (TypeError, ValueError, OverflowError) as error:
             raise ConversionError("", f"not JSON: {error}") from error
 
-    fit: dict[type, int] = {dict: Fit.EXACT} if fields else dict(ANYTHING.fit)
+    if fields:
+        fit: dict[type, int] = {dict: Fit.EXACT}
+    else:  # HttpUrl | str asks HttpUrl first, but PositiveInt | str reads "5" as the text that it is
+        fit = dict.fromkeys(KINDS, Fit.ANYTHING if get_origin(annotation) is Annotated else Fit.PARSED)
     return Plan(name, convert, fit, keys=known)
 
 
@@ -67,7 +73,12 @@ def _translated(error: Any) -> ConversionError:
 
 def pydantic_encoder(cls: type) -> Convert:
     """Return the function that turns instances of a pydantic class into what its validator takes back."""
-    adapter = sys.modules["pydantic"].TypeAdapter(cls)
+    pydantic = sys.modules["pydantic"]
+    try:
+        adapter = pydantic.TypeAdapter(cls)
+    except (pydantic.PydanticUserError, TypeError):
+        # A generic type's values do not know their parameters; what pydantic knows of the value alone has to do.
+        adapter = pydantic.TypeAdapter(Any)
 
     def encode(value: Any) -> Any:
         try:
