@@ -12,19 +12,24 @@ from podium.models import Task, TaskExecLog
 #: A task that logs in a loop must not fill the memory of its child: later lines are counted, not kept.
 MAX_LOG_LINES: Final = 10_000
 
+#: When a task in progress is handed out again, if nobody says when.
+DEFAULT_CALLBACK_SECONDS: Final = 60
+
 _current: ContextVar[TaskContext] = ContextVar("podium_task_context")
 
 
 class TaskInProgress:
     """Return it from a function whose task is not done: the server hands the task out again.
 
-    ``callback_after_seconds`` (default 60) is when; ``output`` replaces the task's output and is there for the
-    next call in ``get_task_context().get_task().output_data``.
+    ``callback_after_seconds`` (default 60) is when; 0 is what ``set_callback_after`` said, else at once. ``output``
+    replaces the task's output and is there for the next call in ``get_task_context().get_task().output_data``.
     """
 
     __slots__ = ("callback_after_seconds", "output")
 
-    def __init__(self, callback_after_seconds: int = 60, output: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, callback_after_seconds: int = DEFAULT_CALLBACK_SECONDS, output: dict[str, Any] | None = None
+    ) -> None:
         self.callback_after_seconds = callback_after_seconds
         self.output = output if output is not None else {}
 
@@ -88,7 +93,10 @@ class TaskContext:
         self._logs.append(TaskExecLog(log=str(message), created_time=time.time_ns() // 1_000_000))
 
     def set_callback_after(self, seconds: int) -> None:
-        """Ask for the task to be handed out again after so many seconds, if it is reported as IN_PROGRESS."""
+        """Ask for the task to be handed out again after so many seconds, if it is reported as IN_PROGRESS.
+
+        It holds if the function returns a result that names no number of its own; ``TaskInProgress()`` names 60.
+        """
         if type(seconds) is not int or seconds < 0:
             raise ValueError(f"set_callback_after: expected whole seconds, 0 or more, got {seconds!r}")
         self._callback_after = seconds

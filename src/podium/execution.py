@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import itertools
 import math
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from podium.binding import Binder
-from podium.context import TaskContext, TaskInProgress, enter_task_context
+from podium.context import DEFAULT_CALLBACK_SECONDS, TaskContext, TaskInProgress, enter_task_context
 from podium.convert import to_json, to_output
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
@@ -32,6 +34,10 @@ LOGS_PER_UPDATE: Final = 10
 MAX_REASON: Final = 500
 #: A deep recursion has a traceback of megabytes; both ends tell the story.
 MAX_TRACEBACK: Final = 16_000
+
+_HERE = Path(__file__).parent
+#: Where podium's frames are on the way to user code. Not all of podium: its demo's functions are user code.
+_OWN_FILES: Final = tuple(str(_HERE / name) for name in ("execution.py", "binding.py", "convert"))
 
 _task_decoder = msgspec.json.Decoder(Task)
 _encode = msgspec.json.encode
@@ -153,7 +159,10 @@ class Attempt:
             result.task_id, result.workflow_instance_id = task.task_id, task.workflow_instance_id
             # The context's lines come first: a failure's traceback is the last thing that happened.
             result.logs = [*context.logs, *result.logs] if cause else [*result.logs, *context.logs]
-            result.callback_after_seconds = result.callback_after_seconds or context.get_callback_after_seconds()
+            unsaid = DEFAULT_CALLBACK_SECONDS if result.callback_after_seconds is None else 0
+            result.callback_after_seconds = (
+                result.callback_after_seconds or context.get_callback_after_seconds() or unsaid
+            )
         result.worker_id = self.worker.worker_id
         surplus = [line.log for line in result.logs[LOGS_PER_UPDATE:]]
         result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
@@ -221,13 +230,23 @@ def describe(error: BaseException) -> Cause:
     except BaseException as broken:
         message = f"<no message: its __str__ raised {type(broken).__name__}>"
     try:
-        text = "".join(traceback.format_exception(error))
+        text = "".join(_without_own_frames(traceback.TracebackException.from_exception(error)).format())
     except BaseException as broken:
         text = f"{type_name}: {message}\n<no traceback: formatting it raised {type(broken).__name__}>"
     if len(text) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
     return Cause(type_name, printable(message), printable(text))
+
+
+def _without_own_frames(error: traceback.TracebackException) -> traceback.TracebackException:
+    """Let every traceback start in the user's code; an error of podium's own conversion has none at all."""
+    parts = [error]
+    for part in parts:  # grows: a chain of exceptions may be longer than a recursion could follow
+        foreign = itertools.dropwhile(lambda frame: frame.filename.startswith(_OWN_FILES), part.stack)
+        part.stack = traceback.StackSummary.from_list(list(foreign))
+        parts += [other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None]
+    return error
 
 
 def reason_of(cause: Cause) -> str:
@@ -258,12 +277,12 @@ def _checked(result: TaskResult) -> TaskResult:
         allowed = ", ".join(TaskResultStatus)
         raise ConversionError("TaskResult.status", f"expected one of {allowed}, got {result.status!r}") from None
     _checked_output("TaskResult.output_data", result.output_data)
-    reason = result.reason_for_incompletion
+    reason, seconds = result.reason_for_incompletion, result.callback_after_seconds
     return msgspec.structs.replace(
         result,
         status=status,
         reason_for_incompletion=None if reason is None else printable(str(reason))[:MAX_REASON],
-        callback_after_seconds=_whole_seconds(result.callback_after_seconds or 0),
+        callback_after_seconds=None if seconds is None else _whole_seconds(seconds),
         logs=list(result.logs or ()),
     )
 

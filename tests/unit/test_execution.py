@@ -15,7 +15,15 @@ import pydantic
 import pytest
 
 import samples
-from podium import NonRetryableException, Task, TaskExecLog, TaskInProgress, TaskResult, get_task_context
+from podium import (
+    NonRetryableException,
+    Task,
+    TaskExecLog,
+    TaskInProgress,
+    TaskResult,
+    TaskResultStatus,
+    get_task_context,
+)
 from podium.execution import LOGS_PER_UPDATE, MAX_REASON, MAX_TRACEBACK, Attempt, Runnable, run_async, run_plain
 from podium.frames import Outcome
 from podium.registry import is_async_callable
@@ -231,6 +239,26 @@ def test_callback_of_the_result_wins_over_the_context_s() -> None:
     assert sent(function)["callbackAfterSeconds"] == 5
 
 
+@pytest.mark.parametrize(
+    ("result", "alone", "with_context"),
+    [
+        (TaskResult.in_progress(), 60, 9),
+        (TaskResult.in_progress(5), 5, 5),
+        (TaskResult(status=TaskResultStatus.IN_PROGRESS), 0, 9),
+        (TaskInProgress(), 60, 60),
+        (TaskInProgress(0), 0, 9),
+    ],
+)
+def test_callback_that_the_result_leaves_open_is_the_context_s(result: Any, alone: int, with_context: int) -> None:
+    def function() -> Any:
+        set_things()
+        return result
+
+    assert sent(lambda: result).get("callbackAfterSeconds", 0) == alone
+    for variant in both(function):
+        assert sent(variant)["callbackAfterSeconds"] == with_context
+
+
 def test_lines_of_the_result_come_before_the_context_s() -> None:
     def function() -> TaskResult:
         set_things()
@@ -349,6 +377,51 @@ def test_wrong_input_is_terminal_and_the_function_does_not_run() -> None:
         body = sent(function, **inputs)
         assert body["status"] == "FAILED_WITH_TERMINAL_ERROR"
         assert body["reasonForIncompletion"].startswith("ConversionError: a: ")
+
+
+def test_log_of_an_input_that_does_not_fit_is_the_message_alone() -> None:
+    def function(a: list[int]) -> None: ...
+
+    body = sent(function, a=["x"])
+    assert [line["log"] for line in body["logs"]] == ["podium.errors.ConversionError: a[0]: expected int, got str\n"]
+
+
+def test_log_of_an_output_that_cannot_be_sent_is_the_message_alone() -> None:
+    for function in both(lambda: {"a": object()}):
+        (line,) = sent(function)["logs"]
+        assert line["log"].startswith("podium.errors.ConversionError: result.a: a value of type object")
+
+
+def test_traceback_starts_in_the_user_s_function() -> None:
+    for function in both(samples.raises_value_error):
+        traceback = sent(function)["logs"][-1]["log"].splitlines()
+        assert traceback[0] == "Traceback (most recent call last):"
+        assert __file__ in traceback[1]
+        assert "podium/execution.py" not in "".join(traceback)
+
+
+def test_traceback_of_what_a_failure_came_from_starts_in_the_user_s_code_too() -> None:
+    def function(it: Picky) -> None: ...
+    def groups() -> None:
+        raise ExceptionGroup("several", [ValueError("one")])
+
+    text = sent(function, it={"value": 1})["logs"][-1]["log"]
+    assert text.count("LookupError: not this one") == 2  # as what it is, and within the message
+    assert text.startswith(f'Traceback (most recent call last):\n  File "{__file__}"')
+    assert "podium/convert" not in text
+    assert "podium/execution.py" not in sent(groups)["logs"][-1]["log"]
+
+
+def test_traceback_of_an_endless_chain_of_causes() -> None:
+    def function() -> None:
+        error = ValueError(0)
+        for number in range(1, 3000):
+            later = ValueError(number)
+            later.__cause__ = error
+            error = later
+        raise error
+
+    assert sent(function)["reasonForIncompletion"] == "ValueError: 2999"
 
 
 class Picky:

@@ -288,8 +288,9 @@ def accelerated(annotation: Any, plan: Plan) -> Plan:
     def convert(value: Any) -> Any:
         try:
             return fast(value, annotation)
-        except Exception:  # whatever it was: the careful way succeeds, or says it better
-            return careful(value)
+        except Exception:  # noqa: S110 - whatever it was: the careful way succeeds, or says it better
+            pass  # and not in here, where a refusal would have this one as its context
+        return careful(value)
 
     plan.convert = convert
     return plan

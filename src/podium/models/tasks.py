@@ -55,8 +55,9 @@ class TaskResult(Wire):
     status: TaskResultStatus = field(default_factory=lambda: TaskResultStatus.COMPLETED)
     output_data: dict[str, Any] = field(default_factory=dict)
     reason_for_incompletion: str | None = None
-    #: Seconds until an IN_PROGRESS task is handed out again.
-    callback_after_seconds: int = 0
+    #: Seconds until an IN_PROGRESS task is handed out again. A function that leaves it at 0 gets what
+    #: ``get_task_context().set_callback_after`` said, else at once; None is the same with 60 s instead of at once.
+    callback_after_seconds: int | None = 0
     worker_id: str | None = None
     logs: list[TaskExecLog] = field(default_factory=list)
     external_output_payload_storage_path: str | None = None
@@ -88,8 +89,11 @@ class TaskResult(Wire):
         return cls(status=TaskResultStatus.FAILED_WITH_TERMINAL_ERROR, reason_for_incompletion=reason)
 
     @classmethod
-    def in_progress(cls, callback_after_seconds: int = 60) -> Self:
-        """Return an IN_PROGRESS result: the task is handed out again after that many seconds."""
+    def in_progress(cls, callback_after_seconds: int | None = None) -> Self:
+        """Return an IN_PROGRESS result: the task is handed out again after that many seconds.
+
+        None (default) is what ``get_task_context().set_callback_after`` said, else 60, when a function returns it.
+        """
         return cls(status=TaskResultStatus.IN_PROGRESS, callback_after_seconds=callback_after_seconds)
 
 
