@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import functools
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -28,6 +29,7 @@ from podium import (
     TaskResult,
     TaskResultStatus,
     get_task_context,
+    worker_task,
 )
 
 
@@ -382,6 +384,25 @@ class Counter:
     def count(self) -> None:
         with self.lock:
             self.calls += 1
+
+
+def _doubling(function: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> int:
+        return 2 * function(*args, **kwargs)
+
+    return wrapper
+
+
+@_doubling
+def wrapped(a: int) -> int:
+    return a + 1
+
+
+@_doubling
+@worker_task("declared_below_a_wrapper")
+def wrapped_above(a: int) -> int:
+    return a + 1
 
 
 ALL = [

@@ -37,6 +37,8 @@ class WorkerRef(msgspec.Struct, array_like=True, frozen=True):
     thread_count: int
     strict_schema: bool
     worker_id: str
+    #: How many wrappers lie between what the name means in the module and the function itself.
+    depth: int = 0
 
 
 class Boot(_Frame, tag="boot"):

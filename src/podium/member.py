@@ -41,7 +41,6 @@ from podium.frames import (
 )
 from podium.loops import loop_factory
 from podium.pool import TaskPool
-from podium.registry import original_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,7 +86,10 @@ def find_function(ref: WorkerRef) -> Callable[..., Any]:
                 f"worker {ref.name!r}: {ref.module}:{ref.qualname} is not there when the module is imported in a "
                 "worker process; declare the function at the top level of its module, not under a condition"
             ) from None
-    return original_function(found)
+    for _ in range(ref.depth):
+        found = found.__wrapped__
+    function: Callable[..., Any] = found
+    return function
 
 
 def compile_worker(ref: WorkerRef, function: Callable[..., Any]) -> Runnable:

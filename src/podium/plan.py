@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from podium.config import default_worker_id
-from podium.crew.launch import check_importable, main_preparation, make_launcher
+from podium.crew.launch import import_depth, main_preparation, make_launcher
 from podium.engine import CrewPlan
 from podium.errors import DeclarationError
 from podium.frames import Boot, WorkerRef
@@ -56,7 +58,8 @@ def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[Crew
     for worker in isolated:
         compile_worker(refs[id(worker)], worker.function)  # a signature that cannot work is refused here and now
         if launcher.by_name:
-            check_importable(refs[id(worker)], worker.function, defaults.start_method)
+            depth = import_depth(refs[id(worker)], worker.function, defaults.start_method)
+            refs[id(worker)] = msgspec.structs.replace(refs[id(worker)], depth=depth)
     for title, members in _groups(isolated, defaults).items():
         boot = Boot(title, [refs[id(worker)] for worker in members], imports, preparation, defaults.log_levels)
         ids = [_worker_id(worker) for worker in members]

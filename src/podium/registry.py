@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from podium.errors import DeclarationError
-from podium.options import WorkerOptions, make_options
+from podium.options import WorkerOptions, make_options, with_options
 from podium.workflow import SimpleTask
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class TaskFunction(Protocol, Generic[P, R_co]):
 
 def original_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what a function was before ``@worker_task`` wrapped it, other decorators left in place."""
-    while getattr(function, "__podium_worker__", False):
-        function = function.__wrapped__  # type: ignore[attr-defined]
+    # The mark is the function itself: functools.wraps copies attributes to wrappers that are not podium's.
+    while getattr(function, "__podium_worker__", ...) is function:
+        function = function.__wrapped__
     return function
 
 
@@ -56,17 +57,26 @@ def is_async_callable(function: Callable[..., Any]) -> bool:
     )
 
 
+@with_options
 class Worker:
-    """A declared worker: a task definition name, a function, and options (see ``podium.options.WorkerOptions``).
+    """A declared worker: a task definition name, a function, and options.
 
-    ``poll_interval`` (ms), ``polling_interval``, ``concurrency`` and ``task_def_template`` are accepted as other
-    names of the options. Raises DeclarationError for a name, function or option that could never work.
+    ``poll_interval`` (ms; also the third positional argument), ``polling_interval``, ``concurrency`` and
+    ``task_def_template`` are accepted as other names of the options. Raises DeclarationError for a name, function or option that could never work.
     """
 
     __slots__ = ("declared_at", "function", "is_async", "options", "task_definition_name")
 
-    def __init__(self, task_definition_name: str, execute_function: Callable[..., Any], **options: Any) -> None:
+    def __init__(
+        self,
+        task_definition_name: str,
+        execute_function: Callable[..., Any],
+        poll_interval: float | None = None,
+        **options: Any,
+    ) -> None:
         self.task_definition_name = _checked_name(task_definition_name)
+        if poll_interval is not None:
+            options["poll_interval"] = poll_interval
         owner = f"worker {task_definition_name!r}"
         self.options: WorkerOptions = make_options(owner, options)
         self.function = original_function(_checked_function(owner, execute_function))
@@ -111,7 +121,8 @@ def _checked_function(owner: str, function: Any) -> Callable[..., Any]:
     if isinstance(function, classmethod) or _is_method_without_object(plain):
         raise DeclarationError(
             f"{owner}: a method has no object when its class is being defined; declare it when there is one: "
-            "Worker(name, the_object.method), or decorate a function or a @staticmethod"
+            'Worker(name, the_object.method, isolation="thread"), as child processes cannot import it; '
+            "or decorate a function at the top of a module that calls it, or a @staticmethod"
         )
     if not callable(function):
         raise DeclarationError(f"{owner}: expected a function, got {type(function).__name__}")
@@ -163,6 +174,7 @@ def clear_registered_workers() -> None:
     _registry.clear()
 
 
+@with_options
 def worker_task(
     task_definition_name: str,
     poll_interval_millis: float = 100,
@@ -184,8 +196,7 @@ def worker_task(
     """Declare a function as the worker of a task definition.
 
     A plain call still runs the function. A call with ``task_ref_name="ref"`` returns a SimpleTask whose inputs are
-    the other keywords. The options are described in ``podium.options.WorkerOptions``; ``others`` takes their
-    aliases and refuses anything else with a hint.
+    the other keywords. ``others`` takes the options' other names (see ``Worker``) and refuses anything else with a hint.
 
     Raises DeclarationError at declaration for a name, function or option that could never work.
     """
@@ -244,6 +255,8 @@ def _declare(name: str, options: dict[str, Any]) -> Callable[[Callable[P, R]], T
             if _REF_NAME not in kwargs:
                 return function(*args, **kwargs)
             reference = kwargs.pop(_REF_NAME)
+            if not isinstance(reference, str) or not reference.strip():
+                raise TypeError(f"{name}({_REF_NAME}={reference!r}): expected the step's name in the workflow, a text")
             if args:
                 raise TypeError(f"{name}({_REF_NAME}=...): give the inputs as keywords, they are named in the workflow")
             if known_inputs is not None and not known_inputs.issuperset(kwargs):
@@ -252,7 +265,7 @@ def _declare(name: str, options: dict[str, Any]) -> Callable[[Callable[P, R]], T
                 raise TypeError(f"{name}({_REF_NAME}=...): unknown input {wrong}; the function's inputs: {known}")
             return SimpleTask(name, reference, kwargs)
 
-        call.__podium_worker__ = True  # type: ignore[attr-defined]
+        call.__podium_worker__ = call  # type: ignore[attr-defined]
         return cast("TaskFunction[P, R]", call)
 
     return decorate

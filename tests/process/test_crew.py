@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import samples
-from podium import DeclarationError, StartError, Worker
+from podium import DeclarationError, StartError, Worker, get_registered_workers
 from rig import Rig, until
 
 START_METHODS = ["forkserver", "spawn", "fork"]
@@ -195,6 +195,43 @@ def test_child_log_records_arrive_in_the_parent(rig: Rig, caplog: pytest.LogCapt
         attached = vars(record)
         assert (attached["order_id"], attached["pair"]) == (77, [1, "red"])
         assert "lock" in attached["lock"]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_what_runs_is_the_function_that_was_given_with_its_decorators(rig: Rig, method: Any) -> None:
+    declared = next(w for w in get_registered_workers() if w.task_definition_name == "declared_below_a_wrapper")
+    rig.define(samples.wrapped, samples.wrapped_above, samples.returns_scalar)
+    workers = [
+        rig.worker(samples.wrapped),  # decorated before it was given
+        rig.worker(samples.wrapped_above),  # a wrapper around a declared function
+        Worker(rig.name_of(samples.returns_scalar), declared.function),  # declared, and wrapped after that
+    ]
+    with rig.running(*workers, start_method=method):
+        assert rig.run(samples.wrapped, a=1).output_data == {"result": 4}
+        assert rig.run(samples.wrapped_above, a=1).output_data == {"result": 4}
+        assert rig.run(samples.returns_scalar, a=1).output_data == {"result": 2}
+
+
+def test_killed_fork_server_costs_each_child_one_restart(rig: Rig) -> None:
+    functions: list[Callable[..., Any]] = [samples.returns_none, samples.returns_list, samples.tells_process]
+    rig.define(*functions)
+    with rig.running(*(rig.worker(function, processes=2) for function in functions)) as handler:
+        before = handler.get_worker_status()
+        children = [pid for status in before for pid in status["pids"]]
+        (server,) = {_parent_of(pid) for pid in children}
+        os.kill(server, signal.SIGKILL)
+
+        def all_new() -> bool:
+            pids = [pid for status in handler.get_worker_status() for pid in status["pids"]]
+            return len(pids) == len(children) and not set(pids) & set(children)
+
+        until(all_new, "six new children")
+        assert [status["restart_count"] for status in handler.get_worker_status()] == [2, 2, 2]
+        assert rig.run(samples.returns_list).status == "COMPLETED"
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 # what cannot run in a child is refused with the fix

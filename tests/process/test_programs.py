@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import samples
-from fake_server import FakeServer, Fault
+from fake_server import Answer, FakeServer, Fault
 from podium import ConfigError, DeclarationError, StartError, TaskHandler
 from rig import Rig, until
 
@@ -189,7 +189,7 @@ STARTING = """
 
 def test_signal_during_the_start_ends_it_without_waiting_for_the_server(tmp_path: Path) -> None:
     with FakeServer() as server:
-        server.on("GET", "/api/metadata/taskdefs/starting", Fault.SILENCE)
+        server.on("GET", "/api/metadata/taskdefs/starting", Answer(fault=Fault.SILENCE))
         path = tmp_path / "program.py"
         path.write_text(textwrap.dedent(STARTING).format(tests=str(TESTS), url=server.url))
         process = subprocess.Popen(

@@ -22,7 +22,6 @@ from podium import member
 from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
 from podium.errors import ConfigError, StartError
 from podium.frames import BootFailed, FrameReader, WorkerRef, encode
-from podium.registry import original_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,8 +89,12 @@ def make_launcher(method: StartMethod, imports: list[str], preparation: dict[str
             return ForkLauncher()
 
 
-def check_importable(ref: WorkerRef, function: Callable[..., Any], start_method: StartMethod) -> None:
-    """Raise StartError, with the fix, if a child could not find this function by its name."""
+def import_depth(ref: WorkerRef, function: Callable[..., Any], start_method: StartMethod) -> int:
+    """Return how many wrappers lie between what a function's name means in its module and the function itself.
+
+    A child that imports the name unwraps it as often. Raises StartError, with the fix, if a child could not find the
+    function that way.
+    """
     fix = f'move it to the top level of its module, or use isolation="thread" (start_method={start_method!r})'
     where = f"worker {ref.name!r}: {ref.module}:{ref.qualname}"
     if "<lambda>" in ref.qualname:
@@ -109,11 +112,16 @@ def check_importable(ref: WorkerRef, function: Callable[..., Any], start_method:
     found: Any = sys.modules.get(ref.module)
     for part in ref.qualname.split("."):
         found = getattr(found, part, None)
-    if found is None or original_function(found) is not function:
-        raise StartError(
-            f"{where} is not what that name means in its module (a method of an object, or a replaced function), "
-            f"so a worker process cannot import it: {fix}"
-        )
+    depth = 0
+    while found is not None:
+        if found is function:
+            return depth
+        found = getattr(found, "__wrapped__", None)
+        depth += 1
+    raise StartError(
+        f"{where} is not what that name means in its module (a method of an object, or a replaced function), "
+        f"so a worker process cannot import it: {fix}"
+    )
 
 
 def main_preparation(*, with_main: bool) -> dict[str, Any]:
@@ -219,9 +227,11 @@ class ForkServerLauncher:
         self._preparation = preparation
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._waiting: deque[asyncio.Future[int]] = deque()
+        #: Who waits for a child, with the parent's end of its connection; answers come in the order of requests.
+        self._waiting: deque[tuple[asyncio.Future[Child], socket.socket]] = deque()
         self._children: dict[int, Child] = {}
         self._opened: asyncio.Future[Preloaded] | None = None
+        self._launching = asyncio.Lock()
 
     async def open(self) -> None:
         """Start the server and wait until it has imported the user's modules."""
@@ -245,27 +255,21 @@ class ForkServerLauncher:
 
     async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - the server has them
         """Ask the server for a child."""
-        if self._process is None or self._process.poll() is not None:
-            await self.close()
-            await self.open()
-        assert self._control is not None
-        ours, theirs = socket.socketpair()
-        forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(forked)
-        socket.send_fds(self._control, [b"f"], [theirs.fileno()])
-        theirs.close()
-        pid = await forked
-        child = Child(pid, ours)
-        self._children[pid] = child
-        return child
+        async with self._launching:  # several members may find the server dead at once: one of them replaces it
+            if self._control is None:
+                await self.close()
+                await self.open()
+            ours, theirs = socket.socketpair()
+            forked: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+            self._waiting.append((forked, ours))
+            assert self._control is not None
+            socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+            theirs.close()
+        return await forked
 
     async def close(self) -> None:
         """End the server."""
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control.close()
-            self._control = None
-            self._on_server_lost()
+        self._disconnect()
         if self._process is not None:
             self._process.kill()
             self._process.wait()  # it is dead: there is nothing to wait for but the kernel
@@ -279,8 +283,7 @@ class ForkServerLauncher:
         except ConnectionError:  # it died with something of ours unread
             data = b""
         if not data:
-            asyncio.get_running_loop().remove_reader(control)
-            self._on_server_lost()
+            self._disconnect()
         for frame in reader.feed(data):
             self._handle(frame)
 
@@ -292,20 +295,32 @@ class ForkServerLauncher:
             case BootFailed(message):
                 self._opened.set_exception(StartError(message))
             case Forked(pid):
-                self._waiting.popleft().set_result(pid)
+                forked, ours = self._waiting.popleft()
+                child = self._children[pid] = Child(pid, ours)
+                if not forked.done():  # else nobody wants the child any more; it ends with its socket
+                    forked.set_result(child)
             case Exited(pid, exit_code):
-                child = self._children.pop(pid, None)
-                if child is not None:  # else a process that the user's modules started when they were imported
-                    child.set_exited(exit_code)
+                ended = self._children.pop(pid, None)
+                if ended is not None:  # else a process that the user's modules started when they were imported
+                    ended.set_exited(exit_code)
 
-    def _on_server_lost(self) -> None:
+    def _disconnect(self) -> None:
+        """Let go of the server, which is gone or about to be killed, and of everything that only it could tell."""
+        if self._control is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        self._control = None
         lost = StartError("the fork server ended unexpectedly")
-        for future in [*self._waiting, self._opened]:
-            if future is not None and not future.done():
-                future.set_exception(lost)
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(lost)
+        for forked, ours in self._waiting:
+            ours.close()
+            if not forked.done():
+                forked.set_exception(lost)
         self._waiting.clear()
         for child in self._children.values():
-            child.kill()  # nobody could tell any more when it ends
+            child.kill()
             child.set_exited(None)
         self._children.clear()
 
