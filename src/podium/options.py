@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from podium.errors import DeclarationError
 from podium.models import TaskDef
 
+Documented = TypeVar("Documented", bound=Callable[..., Any])
 Isolation = Literal["process", "thread"]
 
 #: The server refuses a longer long poll.
@@ -53,6 +55,9 @@ def _task_def(value: Any) -> str | None:
         msgspec.convert(value.to_dict(), TaskDef)  # a struct takes any value, the server does not
     except (TypeError, msgspec.ValidationError) as error:
         return f"a TaskDef with values of its fields' types: {error}"
+    whole, silence = value.timeout_seconds or 0, value.response_timeout_seconds or 0
+    if 0 < whole < silence:
+        return f"response_timeout_seconds ({silence}) of at most timeout_seconds ({whole}): the server wants it so"
     return None
 
 
@@ -62,13 +67,16 @@ def _option(default: Any, check: Callable[[Any], str | None], doc: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """How one worker polls, runs and registers. An option whose default is None may be left as None."""
+    """How one worker polls, runs and registers.
+
+    Raises DeclarationError for a value out of range. An option whose default is None may be given as None.
+    """
 
     poll_interval_millis: float = _option(
         100, _number(0, whole=False), "longest pause between two polls of an empty queue, in ms"
     )
     domain: str | None = _option(None, _text, "task domain to poll; None polls the queue without a domain")
-    worker_id: str | None = _option(None, _text, "id that the server shows for this worker; default: the host name")
+    worker_id: str | None = _option(None, _text, "id that the server shows for this worker; None is the host name")
     thread_count: int = _option(1, _number(1), "tasks that run at the same time in one process, for def and async def")
     register_task_def: bool = _option(False, _flag, "register the task definition at start")
     poll_timeout: int = _option(
@@ -82,10 +90,10 @@ class WorkerOptions:
     strict_schema: bool = _option(False, _flag, "refuse input fields that the function has no parameter for")
     paused: bool = _option(False, _flag, "start without polling, until set_paused(name, False)")
     isolation: Isolation | None = _option(
-        None, _one_of("process", "thread"), "where the function runs; default: the TaskHandler's isolation"
+        None, _one_of("process", "thread"), "where the function runs; None is the TaskHandler's isolation"
     )
     group: str | None = _option(None, _text, "workers of the same group share their child processes")
-    processes: int | None = _option(None, _number(1), "number of child processes; default: the TaskHandler's")
+    processes: int | None = _option(None, _number(1), "number of child processes; None is the TaskHandler's")
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -97,6 +105,20 @@ class WorkerOptions:
                 raise DeclarationError(f"{option.name}={value!r}: expected {allowed}")
 
 
+_DESCRIBED = "\n".join(
+    f"- ``{option.name}`` (default {option.default!r}): {option.metadata['doc']}"
+    for option in dataclasses.fields(WorkerOptions)
+)
+
+
+def with_options(documented: Documented) -> Documented:
+    """Add the list of the options to a docstring; decorates what takes them."""
+    documented.__doc__ = f"{inspect.cleandoc(documented.__doc__ or '')}\n\nOptions:\n\n{_DESCRIBED}\n"
+    return documented
+
+
+with_options(WorkerOptions)
+
 #: Other spellings of the same options, as users of the other SDKs know them.
 ALIASES: Mapping[str, str] = {
     "poll_interval": "poll_interval_millis",
@@ -105,21 +127,40 @@ ALIASES: Mapping[str, str] = {
     "task_def_template": "task_def",
 }
 
+#: What users look for here and will not find; each with where it is.
+_ELSEWHERE: Mapping[str, str] = {
+    "register_schema": "this version of podium does not register schemas",
+    **dict.fromkeys(
+        (
+            "event_listeners", "grace_seconds", "handle_signals", "import_modules", "restart_backoff_max_seconds",
+            "restart_backoff_seconds", "restart_max_attempts", "restart_on_failure", "start_method",
+            "update_retry_delays",
+        ),
+        "it is an option of TaskHandler, for all of its workers",
+    ),
+}  # fmt: skip
+
 OPTION_NAMES: tuple[str, ...] = tuple(option.name for option in dataclasses.fields(WorkerOptions))
+
+
+def _hint(unknown: str) -> str:
+    if unknown in _ELSEWHERE:
+        return _ELSEWHERE[unknown]
+    near = difflib.get_close_matches(unknown, [*OPTION_NAMES, *ALIASES], n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(OPTION_NAMES)}"
 
 
 def make_options(owner: str, given: Mapping[str, Any]) -> WorkerOptions:
     """Return the options of ``owner``, a text for messages.
 
-    Raises DeclarationError for an unknown option (with the nearest known name) or a value out of range.
+    Raises DeclarationError for an unknown option (with the nearest known name, or where it belongs) or a value out of
+    range.
     """
     values: dict[str, Any] = {}
     for name, value in given.items():
         known = ALIASES.get(name, name)
         if known not in OPTION_NAMES:
-            near = difflib.get_close_matches(name, [*OPTION_NAMES, *ALIASES], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(OPTION_NAMES)}"
-            raise DeclarationError(f"{owner}: unknown option {name!r}; {hint}")
+            raise DeclarationError(f"{owner}: unknown option {name!r}; {_hint(name)}")
         if known in values:
             raise DeclarationError(f"{owner}: {known} is given twice, once as {name!r}")
         values[known] = value

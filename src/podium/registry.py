@@ -62,7 +62,9 @@ class Worker:
     """A declared worker: a task definition name, a function, and options.
 
     ``poll_interval`` (ms; also the third positional argument), ``polling_interval``, ``concurrency`` and
-    ``task_def_template`` are accepted as other names of the options. Raises DeclarationError for a name, function or option that could never work.
+    ``task_def_template`` are accepted as other names of the options.
+
+    Raises DeclarationError for a name, function or option that could never work.
     """
 
     __slots__ = ("declared_at", "function", "is_async", "options", "task_definition_name")
@@ -196,7 +198,7 @@ def worker_task(
     """Declare a function as the worker of a task definition.
 
     A plain call still runs the function. A call with ``task_ref_name="ref"`` returns a SimpleTask whose inputs are
-    the other keywords. ``others`` takes the options' other names (see ``Worker``) and refuses anything else with a hint.
+    the other keywords. ``others`` takes the options' other names (see ``Worker``) and refuses all else with a hint.
 
     Raises DeclarationError at declaration for a name, function or option that could never work.
     """

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from typing import Any
 
 import pytest
+from msgspec import UNSET, UnsetType
 
-from podium import DeclarationError, TaskDef
+from podium import DeclarationError, TaskDef, TaskHandler
 from podium.options import ALIASES, MAX_POLL_TIMEOUT_MS, OPTION_NAMES, WorkerOptions, make_options
+
+Seconds = int | UnsetType
 
 
 def refusal(**given: Any) -> str:
@@ -103,6 +107,33 @@ def test_option_and_its_alias_together_are_refused() -> None:
 )
 def test_unknown_option_names_the_nearest(wrong: str, right: str) -> None:
     assert f"unknown option {wrong!r}; did you mean {right!r}?" in refusal(**{wrong: 1})
+
+
+def test_unknown_option_of_the_handler_says_where_it_belongs() -> None:
+    for name in inspect.signature(TaskHandler).parameters.keys() - set(OPTION_NAMES) - NOT_LIKE_AN_OPTION:
+        assert f"unknown option {name!r}; it is an option of TaskHandler" in refusal(**{name: 1})
+
+
+#: Nobody would look for these at a worker.
+NOT_LIKE_AN_OPTION = {"workers", "configuration", "metrics_settings", "scan_for_annotated_workers"}
+
+
+def test_option_that_this_version_does_not_have_says_so() -> None:
+    assert "this version of podium does not register schemas" in refusal(register_schema=True)
+
+
+@pytest.mark.parametrize("timeouts", [(10, 10), (10, 5), (0, 20), (10, UNSET), (UNSET, 20), (UNSET, UNSET)])
+def test_timeouts_of_a_definition_that_the_server_takes(timeouts: tuple[Seconds, Seconds]) -> None:
+    assert make_options("w", {"task_def": definition(*timeouts)}).task_def == definition(*timeouts)
+
+
+def test_response_timeout_above_the_timeout_is_refused() -> None:
+    text = refusal(task_def=definition(10, 20))
+    assert "expected response_timeout_seconds (20) of at most timeout_seconds (10)" in text
+
+
+def definition(whole: Seconds, silence: Seconds) -> TaskDef:
+    return TaskDef(timeout_seconds=whole, response_timeout_seconds=silence)
 
 
 def test_unknown_option_far_from_all_lists_them() -> None:

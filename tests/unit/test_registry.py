@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -72,6 +73,23 @@ def test_every_option_reaches_the_worker() -> None:
     worker_task("by_decorator", **given)(add)
     assert only().options == Worker("by_hand", add, **given).options == WorkerOptions(**given)
     assert only().domain == "d"
+
+
+def test_poll_interval_may_be_the_third_argument() -> None:
+    assert Worker("w", add, 500).options.poll_interval_millis == 500
+    assert Worker("w", add, poll_interval=500, domain="d").options.poll_interval_millis == 500
+    with pytest.raises(DeclarationError, match="poll_interval_millis is given twice"):
+        Worker("w", add, 500, poll_interval_millis=100)
+    with pytest.raises(DeclarationError, match="poll_interval_millis='d': expected a number"):
+        Worker("w", add, "d")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("documented", [WorkerOptions, Worker, worker_task])
+def test_docstring_names_every_option_with_its_default_and_meaning(documented: Any) -> None:
+    text = inspect.getdoc(documented) or ""
+    for option in dataclasses.fields(WorkerOptions):
+        assert f"\n- ``{option.name}`` (default {option.default!r}): {option.metadata['doc']}\n" in f"{text}\n"
+    assert text == documented.__doc__.strip()  # no stray indentation
 
 
 def test_decorator_takes_aliases_and_refuses_unknown_names() -> None:
@@ -167,7 +185,7 @@ async def generates_async() -> AsyncIterator[int]:
         (functools.partial(generates), "a generator function cannot be a task"),
         (staticmethod(add), "put @staticmethod above @worker_task"),
         (Things.__dict__["of_class"], "a method has no object"),
-        (Things.method, r"Worker\(name, the_object.method\)"),
+        (Things.method, r'Worker\(name, the_object.method, isolation="thread"\), as child processes cannot import it'),
     ],
 )
 def test_what_can_never_run_is_refused(function: Any, why: str) -> None:
@@ -319,6 +337,12 @@ def test_step_refuses_positional_arguments() -> None:
     call: Callable[..., Any] = worker_task("w")(add)
     with pytest.raises(TypeError, match="give the inputs as keywords"):
         call(1, task_ref_name="ref")
+
+
+@pytest.mark.parametrize("reference", ["", " ", None, 3])
+def test_step_without_a_name_is_refused(reference: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"w(task_ref_name={reference!r}): expected the step's name")):
+        worker_task("w")(add)(task_ref_name=reference, a=1)
 
 
 def test_step_refuses_inputs_that_the_function_does_not_have() -> None:
