@@ -40,6 +40,7 @@ class TaskExecLog(Wire):
 
     log: str = ""
     task_id: str | None = None
+    #: Epoch milliseconds.
     created_time: int = 0
 
 
@@ -100,6 +101,8 @@ class TaskResult(Wire):
 class Task(Wire):
     """A task as the server hands it out.
 
+    ``scheduled_time``, ``start_time``, ``end_time``, ``update_time`` and ``first_start_time`` are epoch milliseconds
+    (0 = not yet), ``queue_wait_time`` is milliseconds; fields whose names end in ``seconds`` are seconds.
     ``workflow_task`` and ``task_definition`` are the server's JSON objects as they are: they are snapshots for
     information, and a new value in them must not make a task unreadable.
     """

@@ -15,7 +15,10 @@ TERMINAL_WORKFLOW_STATUSES = frozenset({"COMPLETED", "FAILED", "TIMED_OUT", "TER
 
 
 class Workflow(Wire):
-    """A workflow execution."""
+    """A workflow execution.
+
+    ``create_time``, ``start_time``, ``update_time`` and ``end_time`` are epoch milliseconds (0 = not yet).
+    """
 
     workflow_id: str = ""
     workflow_name: str = ""
@@ -77,6 +80,7 @@ class PollData(Wire):
     queue_name: str = ""
     domain: str | None = None
     worker_id: str | None = None
+    #: Epoch milliseconds.
     last_poll_time: int = 0
 
 
@@ -111,7 +115,10 @@ class RerunWorkflowRequest(Wire):
 
 
 class WorkflowRun(Wire):
-    """State of a workflow when ``execute_workflow`` came back: ended, waiting, or still running after the wait."""
+    """State of a workflow when ``execute_workflow`` came back: ended, waiting, or still running after the wait.
+
+    ``create_time`` and ``update_time`` are epoch milliseconds.
+    """
 
     workflow_id: str = ""
     status: str = "RUNNING"
