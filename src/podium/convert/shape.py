@@ -1,6 +1,6 @@
 """The fields of object-like classes: dataclass, attrs, msgspec.Struct, TypedDict, NamedTuple, plain typed class.
 
-One description serves reading (``types_decode``), writing (``types_encode``) and the JSON Schema, so the three agree.
+One description serves reading (``decode``), writing (``encode``) and the JSON Schema, so the three agree.
 pydantic models are not described here: pydantic itself reads and writes them.
 """
 
