@@ -6,16 +6,13 @@ import datetime as dt
 import ipaddress
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DAY = dt.timedelta(days=1)
 
@@ -29,7 +26,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority of its own; ``cert`` is the PEM file to trust."""
+    """A certificate authority of its own; ``cert`` is the PEM file to trust, ``own`` the same with its key."""
 
     def __init__(self, folder: Path, name: str = "test authority") -> None:
         self._folder = folder
@@ -41,6 +38,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         self.cert = _write(folder / f"{name.replace(' ', '-')}.pem", certificate)
+        self.own = _pair(self.cert, self._key)
 
     def issue(self, host: str = "127.0.0.1", *, expired: bool = False, client: bool = False) -> Pair:
         """Return a certificate for a server (or a client)."""
@@ -55,9 +53,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         stem = f"{'client' if client else 'server'}-{certificate.serial_number:x}"
-        key_file = self._folder / f"{stem}.key"
-        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return Pair(_write(self._folder / f"{stem}.pem", certificate), str(key_file))
+        return _pair(_write(self._folder / f"{stem}.pem", certificate), key)
 
 
 def server_context(pair: Pair, *, client_authority: Authority | None = None) -> ssl.SSLContext:
@@ -90,6 +86,12 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _pair(cert: str, key: ec.EllipticCurvePrivateKey) -> Pair:
+    key_file = Path(cert).with_suffix(".key")
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Pair(cert, str(key_file))
 
 
 def _write(path: Path, certificate: x509.Certificate) -> str:

@@ -58,7 +58,7 @@ class AsyncClient:
 
     def __init__(self, configuration: Configuration | None = None, *, transport: Transport | None = None) -> None:
         self._owned = transport is None
-        self._transport = transport or Transport(configuration or Configuration())
+        self._transport = transport or Transport(Configuration() if configuration is None else configuration)
 
     async def aclose(self) -> None:
         """Close the connections, unless they belong to a shared transport."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from podium.errors import ConfigError
 
@@ -27,7 +27,7 @@ class AuthenticationSettings:
                 raise ConfigError(f"AuthenticationSettings.{name} is empty")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Configuration:
     """How to reach the server.
 
@@ -35,7 +35,7 @@ class Configuration:
         URL of the API, such as ``http://localhost:8080/api``, used as it is. Default: the environment variable
         CONDUCTOR_SERVER_URL, else ``http://localhost:8080/api``.
     base_url
-        The same without ``/api``; ``server_api_url`` wins.
+        The same without ``/api``; ``server_api_url`` wins. The only setting that may be given by position.
     authentication_settings
         Default: CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET if both are set, else no authentication.
     auth_token_ttl_min
@@ -53,10 +53,13 @@ class Configuration:
         HTTP_PROXY, ALL_PROXY, NO_PROXY); NO_PROXY does not limit a proxy that is set here.
     connect_timeout, request_timeout
         Seconds (10, 60). A poll has its own limit: its long-poll time plus 5 s.
+
+    Raises ConfigError for a value that cannot work, also of an environment variable.
     """
 
-    server_api_url: str | None = None
     base_url: str | None = None
+    _: KW_ONLY
+    server_api_url: str | None = None
     authentication_settings: AuthenticationSettings | None = None
     auth_token_ttl_min: float = 45
     verify_ssl: bool = True
@@ -74,12 +77,18 @@ class Configuration:
         object.__setattr__(self, "host", self._resolve_host())
         if self.authentication_settings is None:
             object.__setattr__(self, "authentication_settings", _credentials_from_environment())
+        elif not isinstance(self.authentication_settings, AuthenticationSettings):
+            raise ConfigError(
+                "Configuration.authentication_settings: expected AuthenticationSettings(key_id=..., key_secret=...), "
+                f"not {type(self.authentication_settings).__name__}"
+            )
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
                 raise ConfigError(f"Configuration.{name}: no such file: {path}")
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigError("Configuration.cert_file and key_file belong together: give both or neither")
+        self._check_pem_files()
         if self.proxy is not None:
             object.__setattr__(self, "proxy", _checked_proxy("Configuration.proxy", self.proxy))
         self._check_scheme()
@@ -91,7 +100,11 @@ class Configuration:
         if self.server_api_url is not None:
             source, url = "server_api_url", self.server_api_url
         elif self.base_url is not None:
-            source, url = "base_url", self.base_url.rstrip("/") + "/api"
+            source, url = "base_url", self.base_url.strip().rstrip("/") + "/api"
+            if url.endswith("/api/api"):
+                raise ConfigError(
+                    f"base_url: leave out /api, or give it as server_api_url: {masked_url(self.base_url)!r}"
+                )
         elif os.environ.get("CONDUCTOR_SERVER_URL"):
             source, url = "CONDUCTOR_SERVER_URL", os.environ["CONDUCTOR_SERVER_URL"]
         else:
@@ -112,6 +125,26 @@ class Configuration:
                 f"TLS is required (require_tls or CONDUCTOR_REQUIRE_TLS), but {masked_url(self.host)} is http"
             )
 
+    def _check_pem_files(self) -> None:
+        """Raise ConfigError for files that hold no certificate: the HTTP library takes them without a word."""
+        if self.ssl_ca_cert is None and self.cert_file is None:
+            return
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ssl_ca_cert is not None:
+            try:
+                context.load_verify_locations(self.ssl_ca_cert)
+            except ssl.SSLError as error:
+                raise ConfigError(f"Configuration.ssl_ca_cert: no PEM certificates in it: {error}") from None
+        if self.cert_file is not None:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file, password="")
+            except ssl.SSLError as error:
+                raise ConfigError(
+                    f"Configuration.cert_file and key_file: not an unencrypted PEM certificate with its key: {error}"
+                ) from None
+
 
 def proxy_for(configuration: Configuration) -> str | None:
     """Return the proxy on the way to the server: the setting, or else what the environment says.
@@ -122,16 +155,21 @@ def proxy_for(configuration: Configuration) -> str | None:
     if configuration.proxy is not None:
         return configuration.proxy
     server = urlsplit(configuration.host)
-    exempt = [entry.strip().lower() for entry in _proxy_variable("no").split(",")]
+    exempt = [entry.strip().lower() for entry in _proxy_variable("no")[1].split(",")]
     if any(_covers(entry, server.hostname or "", server.port) for entry in exempt if entry):
         return None
-    proxy = _proxy_variable(server.scheme) or _proxy_variable("all")
-    return _checked_proxy("the environment's proxy", proxy) if proxy else None
+    for kind in (server.scheme, "all"):
+        source, proxy = _proxy_variable(kind)
+        if proxy:
+            return _checked_proxy(source, proxy)
+    return None
 
 
-def _proxy_variable(kind: str) -> str:
-    name = f"{kind}_proxy"
-    return os.environ.get(name) or os.environ.get(name.upper()) or ""
+def _proxy_variable(kind: str) -> tuple[str, str]:
+    """Return the name and the value of an environment variable that is set in small or in capital letters."""
+    small = f"{kind}_proxy"
+    name = small if os.environ.get(small) else small.upper()
+    return name, os.environ.get(name, "")
 
 
 def _covers(entry: str, host: str, port: int | None) -> bool:
@@ -146,9 +184,7 @@ def _covers(entry: str, host: str, port: int | None) -> bool:
 
 def _checked_proxy(source: str, proxy: str) -> str:
     url = proxy if "://" in proxy else f"http://{proxy}"
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"{source}: not a proxy URL: {masked_url(url)!r}; expected e.g. http://proxy:3128")
+    _split(source, url, "proxy URL", "http://proxy:3128")
     return url
 
 
@@ -174,17 +210,38 @@ def _flag_from_environment(name: str) -> bool:
 
 
 def _checked_url(source: str, url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"{source}: not a server URL: {masked_url(url)!r}; expected e.g. {DEFAULT_SERVER_URL}")
+    url = url.strip()
+    parts = _split(source, url, "server URL", DEFAULT_SERVER_URL)
     if parts.query or parts.fragment:
         raise ConfigError(f"{source}: a server URL has no query or fragment: {masked_url(url)!r}")
-    return url.strip().rstrip("/")
+    return url.rstrip("/")
+
+
+def _split(source: str, url: str, kind: str, example: str) -> SplitResult:
+    """Return the parts of an http or https URL; ConfigError if it is none."""
+    parts = _parts(url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"{source}: not a {kind}: {masked_url(url)!r}; expected e.g. {example}")
+    return parts
+
+
+def _parts(url: str) -> SplitResult | None:
+    if any(char.isspace() or not char.isprintable() for char in url):
+        return None  # urlsplit would overlook some of them
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is read on demand, and may be none
+    except ValueError:
+        return None
+    return parts
 
 
 def masked_url(url: str) -> str:
     """Return the URL with user name and password hidden, for messages and logs."""
-    parts = urlsplit(url)
+    parts = _parts(url)
+    if parts is None or not parts.netloc:  # where they end is not certain: hide rather more
+        _, at, rest = url.rpartition("@")
+        return f"***@{rest}" if at else url
     if "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

@@ -21,7 +21,7 @@ from pyreqwest.http import Url
 from pyreqwest.proxy import ProxyBuilder
 
 from podium.answers import Response, error_of, is_web_page, printable, refuses_token
-from podium.config import is_loopback, masked_url, proxy_for
+from podium.config import Configuration, is_loopback, masked_url, proxy_for
 from podium.errors import (
     AnswerError,
     ConfigError,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from pyreqwest.request import StreamRequest
     from pyreqwest.response import Response as HttpResponse
-
-    from podium.config import Configuration
 
     Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
     #: Called after every request: method, path template, status (0 = no answer), seconds.
@@ -89,6 +87,10 @@ class Transport:
     """
 
     def __init__(self, configuration: Configuration, *, on_request: RequestHook | None = None) -> None:
+        if not isinstance(configuration, Configuration):
+            raise ConfigError(
+                f"expected a Configuration, e.g. Configuration(server_api_url=...), not {type(configuration).__name__}"
+            )
         self.on_request = on_request
         self._configuration = configuration
         self._origin = masked_url(configuration.host)
@@ -254,11 +256,13 @@ _MEANING: Final[dict[type[Exception], type[TransportError | ConfigError]]] = {
 #: Texts in the chain of causes, the most telling first, and what they tell a user; {} is the innermost cause.
 _CAUSES: Final = (
     ("UnknownIssuer", "the server's certificate comes from no trusted authority (set ssl_ca_cert to trust its own)"),
+    ("CaUsedAsEndEntity", "the server shows a CA certificate as its own: issue a server certificate from it"),
     ("invalid peer certificate", "the server's certificate is not valid: {}"),
     ("proxy authorization required", "the proxy wants other credentials"),
     ("dns error", "the host name does not resolve: {}"),
     ("Connection refused", "connection refused"),
     ("tunnel error", "the proxy could not connect to the server"),
+    ("InvalidContentType", "the server does not speak TLS: use http://"),
     ("tls handshake eof", "the server ended the TLS handshake: wrong TLS version, or it wants a client certificate"),
     ("CertificateRequired", "the server wants a client certificate (set cert_file and key_file)"),
     ("close_notify", "the server ended the TLS connection: it may want another client certificate"),
@@ -348,41 +352,20 @@ def _pool_builder(configuration: Configuration) -> ClientBuilder:
 
 def _check_security(configuration: Configuration) -> None:
     """Warn of what is unsafe, refuse what cannot work."""
-    if not Url.is_valid(configuration.host):
-        raise ConfigError(f"not a server URL: {masked_url(configuration.host)!r}")
+    for kind, url in (("server", configuration.host), ("proxy", proxy_for(configuration))):
+        if url is not None and not Url.is_valid(url):
+            raise ConfigError(f"not a {kind} URL: {masked_url(url)!r}")
     server = urlsplit(configuration.host)
     if not configuration.verify_ssl:
         _warn_once(f"verify_ssl is False: whoever answers for {server.netloc.rpartition('@')[2]} is believed")
     if server.scheme == "http" and configuration.authentication_settings and not is_loopback(server.hostname):
         _warn_once(f"credentials and data travel unencrypted: {masked_url(configuration.host)} is plain http")
-    _check_pem_files(configuration)
 
 
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
         logger.warning("%s", message)
-
-
-def _check_pem_files(configuration: Configuration) -> None:
-    """Raise ConfigError for files that hold no certificate: the HTTP library takes them without a word."""
-    if configuration.ssl_ca_cert is None and configuration.cert_file is None:
-        return
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if configuration.ssl_ca_cert is not None:
-        try:
-            context.load_verify_locations(configuration.ssl_ca_cert)
-        except ssl.SSLError as error:
-            raise ConfigError(f"Configuration.ssl_ca_cert: no PEM certificates in it: {error}") from None
-    if configuration.cert_file is not None:
-        try:
-            context.load_cert_chain(configuration.cert_file, configuration.key_file, password="")
-        except ssl.SSLError as error:
-            raise ConfigError(
-                f"Configuration.cert_file and key_file: not an unencrypted PEM certificate with its key: {error}"
-            ) from None
 
 
 @atexit.register

@@ -15,6 +15,7 @@ from pyreqwest import exceptions as http_errors
 
 from fake_server import Answer, FakeServer, Fault, Gate, error_answer, json_answer, text_answer
 from podium.answers import MAX_MESSAGE, elements_of
+from podium.client import AsyncClient
 from podium.config import Configuration
 from podium.errors import (
     AnswerError,
@@ -32,9 +33,12 @@ from podium.errors import (
     TimeoutExceededError,
     TransportError,
 )
+from podium.sync import Client
 from podium.transport import Transport, classified, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podium.answers import Response
 
 
@@ -185,9 +189,16 @@ def test_p10_a_login_page_is_no_acknowledgement() -> None:
             send(server.url, "POST", "/tasks", body=b"{}")
 
 
-def test_a_url_that_the_http_library_does_not_understand_is_refused_at_once() -> None:
+def test_a_url_that_only_the_http_library_does_not_understand_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="not a server URL"):
-        Transport(Configuration(server_api_url="http://exa mple/api"))
+        Transport(Configuration(server_api_url="http://exa^mple/api"))
+
+
+@pytest.mark.parametrize("kind", [Transport, AsyncClient, Client])
+@pytest.mark.parametrize("value", ["http://localhost:8080/api", "", {}])
+def test_what_is_no_configuration_is_refused_with_the_fix(kind: Callable[[Any], object], value: object) -> None:
+    with pytest.raises(ConfigError, match=r"expected a Configuration, e\.g\. Configuration\(server_api_url"):
+        kind(value)
 
 
 # --- faults on the way ---------------------------------------------------------------------------------------------

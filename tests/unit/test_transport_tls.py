@@ -164,18 +164,42 @@ def test_pem_files_without_what_they_should_hold_are_refused_at_once(authority: 
     junk.write_text("junk")
     one, two = authority.issue("one", client=True), authority.issue("two", client=True)
     with pytest.raises(ConfigError, match="ssl_ca_cert"):
-        Transport(Configuration(ssl_ca_cert=str(junk)))
+        Configuration(ssl_ca_cert=str(junk))
     with pytest.raises(ConfigError, match="cert_file"):
-        Transport(Configuration(cert_file=str(junk), key_file=one.key))
+        Configuration(cert_file=str(junk), key_file=one.key)
     with pytest.raises(ConfigError, match="key"):
-        Transport(Configuration(cert_file=one.cert, key_file=two.key))
+        Configuration(cert_file=one.cert, key_file=two.key)
 
 
-def test_https_to_a_plain_server_and_http_to_a_tls_server_fail(authority: Authority) -> None:
-    with serve() as server, pytest.raises(ConnectError):
-        send(server.url.replace("http:", "https:"), connect_timeout=0.5)
+def test_b23_a_ca_certificate_in_the_servers_place_is_refused_with_the_fix(authority: Authority) -> None:
+    with serve(server_context(authority.own)) as server:
+        with pytest.raises(
+            ConnectError, match="the server shows a CA certificate as its own: issue a server certificate"
+        ):
+            send(server.url, ssl_ca_cert=authority.cert)
+        assert not server.requests
+
+
+def test_http_to_a_tls_server_fails(authority: Authority) -> None:
     with serve(server_context(authority.issue())) as server, pytest.raises(CutError):
         send(server.url.replace("https:", "http:"))
+
+
+def test_https_to_a_plain_server_says_which_url_to_use() -> None:
+    def answer_in_plain() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer_in_plain)
+        server.start()
+        with pytest.raises(ConnectError, match="the server does not speak TLS: use http://"):
+            send(f"https://127.0.0.1:{listener.getsockname()[1]}/api")
+        server.join(DEADLINE)
 
 
 @pytest.mark.parametrize(("value", "refused"), [("1", True), ("true", True), ("0", False), ("", False)])
@@ -356,6 +380,20 @@ def test_what_is_no_proxy_url_is_refused(proxy: str) -> None:
     with pytest.raises(ConfigError, match=r"Configuration\.proxy") as caught:
         Configuration(proxy=proxy)
     assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["FTP://planted@x", "http://[::1", "http://proxy:99999", "pro xy:3128"])
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_variable_that_holds_no_proxy_url_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=rf"^{name}: not a proxy URL: .*expected e\.g\.") as caught:
+        Transport(Configuration(server_api_url="http://conductor.example/api"))
+    assert "planted" not in str(caught.value)
+    assert value.removeprefix("FTP://planted@") in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "conductor.example")
+    Transport(Configuration(server_api_url="http://conductor.example/api"))
 
 
 def test_credentials_do_not_go_to_a_server_that_is_not_believed(authority: Authority) -> None:

@@ -1,0 +1,78 @@
+"""The settings of the connection: what is refused, and how it is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from podium.config import AuthenticationSettings, Configuration, masked_url
+from podium.errors import ConfigError
+
+NO_URL = [
+    "http://[::1/api",
+    "http://localhost:99999/api",
+    "http://localhost:port/api",
+    "http://exa mple/api",
+    "http://exa\nmple/api",
+    "ftp://localhost/api",
+    "http:///api",
+    "localhost:8080/api",
+]
+
+
+@pytest.mark.parametrize("url", NO_URL)
+def test_an_address_that_is_no_url_is_refused_with_its_variable_and_value(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Configuration(server_api_url=url)
+    assert str(caught.value).startswith(f"server_api_url: not a server URL: {url!r}; expected e.g. http")
+    monkeypatch.setenv("CONDUCTOR_SERVER_URL", url)
+    with pytest.raises(ConfigError) as caught:
+        Configuration()
+    assert str(caught.value).startswith(f"CONDUCTOR_SERVER_URL: not a server URL: {url!r}; expected e.g. http")
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8080/api", " http://localhost:8080/api/ ", "https://a.b/c/api"])
+def test_an_address_that_is_a_url_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CONDUCTOR_SERVER_URL", url)
+    assert Configuration().host == url.strip().rstrip("/")
+
+
+def test_the_base_url_alone_may_be_given_by_position() -> None:
+    assert Configuration("http://localhost:8080").host == "http://localhost:8080/api"
+    assert Configuration("http://localhost:8080/").host == Configuration(base_url="http://localhost:8080").host
+    assert Configuration("http://a", server_api_url="http://b/api").host == "http://b/api"
+    with pytest.raises(TypeError, match="positional"):
+        Configuration("http://localhost:8080", "http://localhost:8080/api")  # type: ignore[call-arg]
+
+
+def test_a_base_url_with_the_path_of_the_api_is_refused_with_the_fix() -> None:
+    with pytest.raises(ConfigError, match="base_url: leave out /api, or give it as server_api_url"):
+        Configuration("http://localhost:8080/api/")
+
+
+def test_credentials_of_another_type_are_refused_with_the_fix() -> None:
+    credentials: Any = {"key_id": "key", "key_secret": "planted"}
+    with pytest.raises(
+        ConfigError, match=r"Configuration\.authentication_settings: expected Auth.*, not dict"
+    ) as caught:
+        Configuration(authentication_settings=credentials)
+    assert "planted" not in str(caught.value)
+    assert Configuration(authentication_settings=AuthenticationSettings(**credentials)).authentication_settings
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("http://host:1/a@b", "http://host:1/a@b"),
+        ("http://me:planted@host:1/a@b", "http://***@host:1/a@b"),
+        ("http://me:plan/ted@host/api", "***@host/api"),
+        ("http://me:planted@[::1/api", "***@[::1/api"),
+        ("me:planted@host/api", "***@host/api"),
+        ("http://[::1/api", "http://[::1/api"),
+    ],
+)
+def test_user_and_password_of_a_url_are_hidden_also_if_it_is_none(url: str, masked: str) -> None:
+    assert masked_url(url) == masked
