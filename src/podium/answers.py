@@ -20,6 +20,7 @@ _TITLE: Final = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 #: What a gateway says when a token, not a permission, is the trouble.
 _TOKEN_CODES: Final = frozenset({"EXPIRED_TOKEN", "INVALID_TOKEN"})
+_API_URL: Final = "the API's URL ends in /api, such as http://localhost:8080/api"
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 
 
@@ -56,14 +57,29 @@ def is_web_page(response: Response) -> bool:
     return (response.content_type or "").startswith("text/html")
 
 
-def error_of(response: Response, method: str, path: str, secrets: tuple[str, ...] = ()) -> PodiumError:
-    """Return the error for an answer that is not 2xx or is a web page; ``secrets`` are blotted out of its text."""
+def error_of(
+    response: Response,
+    method: str,
+    path: str,
+    *,
+    origin: str = "",
+    credentials: bool = True,
+    secrets: tuple[str, ...] = (),
+) -> PodiumError:
+    """Return the error for an answer that is not 2xx or is a web page.
+
+    ``origin`` is the URL in front of ``path``, fit for a log line; ``credentials`` says whether there are any;
+    ``secrets`` are blotted out of the error's text.
+    """
+    where = f"{method} {origin}{path}"
     if response.status < 300:
-        return AnswerError(f"{method} {path}: a web page came back, not an answer of Conductor: {_text(response.body)}")
+        return AnswerError(
+            f"{where}: a web page came back, not an answer of Conductor: {_text(response.body)}; {_API_URL}"
+        )
     if response.status < 400:
-        return AnswerError(f"{method} {path}: {_redirect(response)}")
+        return AnswerError(f"{where}: {_redirect(response)}")
     if response.status == 407:
-        return ConnectError(f"{method} {path}: the proxy wants other credentials (407)")
+        return ConnectError(f"{where}: the proxy wants other credentials (407)")
     fields = _fields(response.body)
     code = fields.get("error")
     message = fields.get("message") or (code if isinstance(code, str) else None)
@@ -75,11 +91,24 @@ def error_of(response: Response, method: str, path: str, secrets: tuple[str, ...
         text or "(no message)",
         method=method,
         path=path,
+        origin=origin,
+        advice=_advice(response, text, path, origin, credentials=credentials),
         server_retryable=fields.get("retryable") is True,
         validation_errors=_validation_errors(fields.get("validationErrors")),
         retry_after=None if response.retry_after is None else _seconds(response.retry_after),
         code=code if isinstance(code, str) else None,
     )
+
+
+def _advice(response: Response, text: str, path: str, origin: str, *, credentials: bool) -> str:
+    """Return what a user can do about an error status, if that is known."""
+    if response.status in {401, 403}:
+        if not credentials:
+            return "no credentials are set (CONDUCTOR_AUTH_KEY, CONDUCTOR_AUTH_SECRET)"
+        return "the key or its secret was refused" if path == "/token" else ""
+    # Below a URL that does end in /api, it is the endpoint that an old server lacks.
+    astray = response.status == 404 and text.startswith("No static resource") and not origin.endswith("/api")
+    return _API_URL if astray or (is_web_page(response) and response.status < 500) else ""
 
 
 def printable(text: str, limit: int = _TEXT_LIMIT) -> str:

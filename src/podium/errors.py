@@ -112,7 +112,8 @@ _HOPELESS_500 = ("JSON parse error", "Required request", "Validation failed for 
 class ApiError(PodiumError):
     """The server answered with an error status.
 
-    ``status`` is the HTTP status, ``message`` the server's text, ``method`` and ``path`` name the call,
+    ``status`` is the HTTP status, ``message`` the server's text, ``method`` and ``path`` name the call, ``origin`` is
+    the API's URL without credentials; ``advice`` is what podium adds to the error's text and not to ``message``;
     ``validation_errors`` lists the server's complaints about single fields, ``retry_after`` is the server's wish
     in seconds or None, ``code`` is the ``error`` field that gateways set (EXPIRED_TOKEN, INVALID_TOKEN).
     """
@@ -124,18 +125,22 @@ class ApiError(PodiumError):
         *,
         method: str = "",
         path: str = "",
+        origin: str = "",
+        advice: str = "",
         server_retryable: bool = False,
         validation_errors: tuple[str, ...] = (),
         retry_after: float | None = None,
         code: str | None = None,
     ) -> None:
-        where = f"{method} {path}: " if method else ""
+        where = f"{method} {origin}{path}: " if method else ""
         details = f" ({'; '.join(validation_errors)})" if validation_errors else ""
-        super().__init__(f"{where}{status} {message}{details}")
+        super().__init__(f"{where}{status} {message}{details}{advice and '; '}{advice}")
         self.status = status
         self.message = message
         self.method = method
         self.path = path
+        self.origin = origin
+        self.advice = advice
         self.server_retryable = server_retryable
         self.validation_errors = validation_errors
         self.retry_after = retry_after

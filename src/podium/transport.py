@@ -125,7 +125,7 @@ class Transport:
         self._ready()
         tokens = self._tokens
         if tokens is None:
-            return _accepted(call, await self._exchange(call, None))
+            return self._accepted(call, await self._exchange(call, None))
         token = await tokens.current(self._login)
         response = await self._exchange(call, token)
         if refuses_token(response):
@@ -133,7 +133,7 @@ class Transport:
             if newer != token:
                 token = newer
                 response = await self._exchange(call, token)
-        return _accepted(call, response, token)
+        return self._accepted(call, response, token)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail with CutError, later ones with ConnectError."""
@@ -148,10 +148,10 @@ class Transport:
         body = msgspec.json.encode({"keyId": settings.key_id, "keySecret": settings.key_secret})
         call = _Call("POST", "/token", None, body, "application/json", None, "/token")
         try:
-            response = _accepted(call, await self._exchange(call, None), settings.key_secret)
+            response = self._accepted(call, await self._exchange(call, None), settings.key_secret)
         except NotFoundError:
             return None  # an open server
-        return _token_in(response)
+        return _token_in(response, self._name(call))
 
     async def _exchange(self, call: _Call, token: str | None) -> Response:
         """Send and return whatever status comes back.
@@ -165,7 +165,7 @@ class Transport:
             try:
                 async with self._built(call, token) as answer:
                     status = answer.status
-                    return await _read(answer, call)
+                    return await _read(answer, self._name(call))
             except http_errors.PyreqwestError as error:
                 fault = self._fault(error, call)
                 if not (again and isinstance(fault, CutError) and _BEFORE_ANSWER in _causes(error)):
@@ -174,6 +174,18 @@ class Transport:
             finally:
                 if self.on_request is not None:
                     self.on_request(call.method, call.template, status, time.monotonic() - begun)
+
+    def _accepted(self, call: _Call, response: Response, *secrets: str | None) -> Response:
+        if 200 <= response.status < 300 and not is_web_page(response):
+            return response
+        raise error_of(
+            response,
+            call.method,
+            call.path,
+            origin=self._origin,
+            credentials=self._tokens is not None,
+            secrets=tuple(secret for secret in secrets if secret),
+        )
 
     def _built(self, call: _Call, token: str | None) -> StreamRequest:
         request = self._ready().request(call.method, self._configuration.host + call.path)
@@ -193,7 +205,10 @@ class Transport:
         late = f" within {limit:g} s" if kind is TimeoutExceededError else ""
         proxy = proxy_for(self._configuration) if kind is ConnectError else None
         way = f" through the proxy {masked_url(proxy)}" if proxy else ""
-        return kind(f"{call.method} {self._origin}{call.path}{way}: {cause}{late}")
+        return kind(f"{self._name(call)}{way}: {cause}{late}")
+
+    def _name(self, call: _Call) -> str:
+        return f"{call.method} {self._origin}{call.path}"
 
     def _ready(self) -> HttpClient:
         """Return the open pool; open it if this is the first request."""
@@ -213,31 +228,25 @@ class Transport:
         return self._http
 
 
-async def _read(answer: HttpResponse, call: _Call) -> Response:
+async def _read(answer: HttpResponse, name: str) -> Response:
     chunks, size = [], 0
     while (chunk := await answer.body_reader.read_chunk()) is not None:
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_BODY:
-            raise AnswerError(f"{call.method} {call.path}: the answer is larger than {MAX_BODY >> 20} MB")
+            raise AnswerError(f"{name}: the answer is larger than {MAX_BODY >> 20} MB")
     header = answer.get_header
     body = b"".join(chunks)
     return Response(answer.status, body, header("content-type"), header("retry-after"), header("location"))
 
 
-def _accepted(call: _Call, response: Response, *secrets: str | None) -> Response:
-    if 200 <= response.status < 300 and not is_web_page(response):
-        return response
-    raise error_of(response, call.method, call.path, tuple(secret for secret in secrets if secret))
-
-
-def _token_in(response: Response) -> str:
+def _token_in(response: Response, name: str) -> str:
     try:
         token = msgspec.json.decode(response.body, type=dict[str, str])["token"]
     except (msgspec.DecodeError, KeyError):
         token = ""
     if not (token and token.isascii() and token.isprintable()):
-        raise AnswerError("POST /token: the answer holds no token")  # and is not shown: it may hold half of one
+        raise AnswerError(f"{name}: the answer holds no token")  # and is not shown: it may hold half of one
     return token
 
 

@@ -185,8 +185,56 @@ def test_p10_a_login_page_is_no_acknowledgement() -> None:
     page = Answer(body=b"<html><title>Sign in</title></html>", headers={"Content-Type": "text/html; charset=utf-8"})
     with FakeServer() as server:
         server.otherwise(page)
-        with pytest.raises(AnswerError, match="a web page came back, not an answer of Conductor: Sign in"):
+        with pytest.raises(AnswerError, match="a web page came back, not an answer of Conductor: Sign in") as caught:
             send(server.url, "POST", "/tasks", body=b"{}")
+    assert str(caught.value).startswith(f"POST {server.url}/tasks: ")
+
+
+WRONG_URL = "the API's URL ends in /api, such as http://localhost:8080/api"
+PAGE = {"Content-Type": "text/html"}
+
+
+@pytest.mark.parametrize(
+    ("base", "answer", "advised"),
+    [
+        ("", Answer(body=b"<title>UI</title>", headers=PAGE), True),
+        ("/api", Answer(body=b"<title>UI</title>", headers=PAGE), True),
+        ("", Answer(status=404, body=b"<title>Not Found</title>", headers=PAGE), True),
+        ("", Answer(status=405, body=b"<title>Not Allowed</title>", headers=PAGE), True),
+        ("", error_answer(404, "No static resource x."), True),
+        ("/api", error_answer(404, "No static resource api/x."), False),
+        ("", error_answer(404, "No such task found by id: x"), False),
+        ("", Answer(status=502, body=b"<title>Bad Gateway</title>", headers=PAGE), False),
+    ],
+)
+def test_answers_of_a_wrong_url_name_it_and_say_how_the_right_one_ends(
+    base: str, answer: Answer, *, advised: bool
+) -> None:
+    with FakeServer() as server:
+        server.otherwise(answer)
+        with pytest.raises(PodiumError) as caught:
+            send(server.origin + base, "POST")
+    assert str(caught.value).startswith(f"POST {server.origin}{base}/x: ")
+    assert str(caught.value).endswith(WRONG_URL) is advised
+    assert WRONG_URL not in getattr(caught.value, "message", "")
+
+
+@pytest.mark.parametrize("status", [301, 407, 409, 500])
+def test_errors_of_every_status_name_the_server_without_its_password(status: int) -> None:
+    with FakeServer() as server:
+        server.otherwise(error_answer(status, "no"))
+        with pytest.raises(PodiumError) as caught:
+            send(server.url.replace("http://", "http://me:planted@"))
+    assert str(caught.value).startswith(f"GET {server.url.replace('http://', 'http://***@')}/x: ")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_without_credentials_says_that_none_are_set(status: int) -> None:
+    with FakeServer() as server:
+        server.otherwise(error_answer(status, "no"))
+        with pytest.raises(AuthError, match=r"no credentials are set \(CONDUCTOR_AUTH_KEY, ") as caught:
+            send(server.url)
+    assert caught.value.message == "no"
 
 
 def test_a_url_that_only_the_http_library_does_not_understand_is_refused_at_once() -> None:

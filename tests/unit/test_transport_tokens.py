@@ -137,6 +137,7 @@ def test_a_403_that_is_about_permissions_does_not_cost_a_login() -> None:
         (outcome,) = run(server, 1, lambda: setattr(keeper, "valid", "other"), 1)[1:]
         assert isinstance(outcome, AuthError)
         assert (keeper.issued, outcome.code, outcome.message) == (1, "FORBIDDEN", "not yours")
+        assert str(outcome) == f"POST {server.url}/x: 403 not yours"
 
 
 def test_a_401_that_a_new_token_does_not_heal_is_reported_after_one_repetition() -> None:
@@ -253,6 +254,7 @@ def test_b22_credentials_that_are_refused_are_an_auth_error_without_a_request(cl
         outcomes = run(server, 20, 20)
         assert {type(outcome) for outcome in outcomes} == {AuthError}
         assert SECRET not in str(outcomes[0])
+        assert str(outcomes[0]) == f"POST {server.url}/token: 401 bad key: ***; the key or its secret was refused"
         assert [request.path for request in server.requests] == [LOGIN]
 
 
