@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from podium.client import AsyncClient
+from podium.crew.logs import ChildLogs
 from podium.crew.process import ProcessCrew, RestartPolicy
 from podium.crew.thread import ThreadCrew
 from podium.delivery import Delivery
@@ -37,6 +38,8 @@ R = TypeVar("R")
 
 #: After the grace period: how long results and tasks that are given back may still take to reach the server.
 _LAST_REPORTS: Final = 5.0
+#: How late, in the worst case, a thread that waits for the engine's end notices a signal.
+_SIGNAL_LATENCY: Final = 0.5
 #: How long the start waits for the task definitions to be registered; a server that is down is told later.
 _REGISTRATION_PATIENCE: Final = 10.0
 
@@ -101,21 +104,34 @@ class Engine:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._events = EventDispatcher(plan.listeners)
+        self._child_logs = ChildLogs()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._parts: _Parts | None = None
         self._thread = threading.Thread(target=self._run, name="podium-engine", daemon=True)
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended = threading.Event()
+        self._after_end: Callable[[], None] | None = None
         #: What ended the engine without having been asked for; None if nothing did.
         self.failure: BaseException | None = None
         self._stop_deadlines: list[float] = []
         self._stop_asked: asyncio.Event | None = None
 
-    def start(self) -> None:
+    @property
+    def ended(self) -> bool:
+        """Whether the engine has ended. Takes no lock, so that a signal handler may ask."""
+        return self._ended.is_set()
+
+    def hears_in_this_thread(self) -> bool:
+        """Whether the caller is an event listener of this engine."""
+        return self._events.delivers_in_this_thread()
+
+    def start(self, after_end: Callable[[], None] | None = None) -> None:
         """Start the thread, the crews and the runners; return when every worker can run tasks.
 
+        ``after_end`` is called in the engine's thread when everything else has ended.
         Raises StartError if a crew cannot start; nothing is left running then.
         """
+        self._after_end = after_end
         self._thread.start()
         try:
             self._started.result()
@@ -138,9 +154,12 @@ class Engine:
         """When the grace period ends: the nearest of all that were asked for; at once if podium itself failed."""
         return min(self._stop_deadlines, default=0.0)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the engine has ended; return whether it has."""
-        return self._ended.wait(timeout)
+    def wait(self) -> None:
+        """Wait until the engine has ended."""
+        # Not in one go: the kernel may give a signal to another thread while one is pending for the main thread, and
+        # Python runs its handler only when the main thread wakes up.
+        while not self._ended.wait(_SIGNAL_LATENCY):
+            pass
 
     def call(self, function: Callable[[_Parts], R]) -> R:
         """Run a function on the engine's loop, with its parts, and return its result; StartError if it has ended."""
@@ -155,7 +174,12 @@ class Engine:
 
         if self._parts is None or not self._post(run):
             raise StartError("no worker is running")
-        return result.result(timeout=10)
+        while True:
+            try:
+                return result.result(timeout=0.2)
+            except TimeoutError:
+                if self.ended and not result.done():  # it ended before it came to this call
+                    raise StartError("no worker is running") from None
 
     def _post(self, callback: Callable[[], Any]) -> bool:
         assert self._loop is not None
@@ -177,7 +201,10 @@ class Engine:
                 logger.critical("the engine failed", exc_info=error)
         finally:
             self._events.close()
+            self._child_logs.close()
             self._ended.set()
+            if self._after_end is not None:
+                self._after_end()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -242,7 +269,13 @@ class Engine:
                 assert plan.launcher is not None
                 functions = [worker.function for worker in crew_plan.workers]
                 crew = ProcessCrew(
-                    crew_plan.boot, functions, crew_plan.processes, plan.launcher, plan.restart, parts.wake_runners
+                    crew_plan.boot,
+                    functions,
+                    crew_plan.processes,
+                    plan.launcher,
+                    plan.restart,
+                    parts.wake_runners,
+                    self._child_logs,
                 )
             parts.crews.append(crew)
             for place, (worker, worker_id) in enumerate(zip(crew_plan.workers, crew_plan.worker_ids, strict=True)):

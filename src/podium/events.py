@@ -185,6 +185,10 @@ class EventDispatcher:
             self._thread.start()
         self._queue.put(event)
 
+    def delivers_in_this_thread(self) -> bool:
+        """Whether the caller is a listener that is being called."""
+        return threading.current_thread() is self._thread
+
     def close(self, timeout: float = 5.0) -> None:
         """Deliver what is queued, for at most ``timeout`` seconds."""
         if self._thread is not None:

@@ -6,8 +6,6 @@ import atexit
 import importlib
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,10 +19,10 @@ from podium.events import HANDLERS
 from podium.member import refuse_while_importing
 from podium.plan import Defaults, plan_crews
 from podium.registry import Worker, get_registered_workers
+from podium.signals import SIGNAL_WATCH, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
     from podium.crew.launch import StartMethod
     from podium.options import Isolation
@@ -64,7 +62,8 @@ class TaskHandler:
         How long tasks may go on after the request to stop (25, which fits the 30 s that Kubernetes gives).
     handle_signals
         Let SIGTERM and SIGINT stop the handler (True); a second one ends the grace period. Only possible where
-        ``start_processes`` is called in the main thread.
+        ``start_processes`` is called in the main thread. A program that does not wait in ``join_processes`` gets the
+        signal again, a second after the drain, with the handlers that were there before.
     update_retry_delays
         Seconds between the attempts to deliver a result: (10, 20, 30).
 
@@ -129,7 +128,8 @@ class TaskHandler:
         self._handle_signals = handle_signals
         self._update_retry_delays = tuple(update_retry_delays)
         self._engine: Engine | None = None
-        self._signals: _Signals | None = None
+        self._watched: Watched | None = None
+        self._pid = 0
 
     def start_processes(self) -> None:
         """Start all workers; return when each can run tasks.
@@ -138,7 +138,7 @@ class TaskHandler:
         Does nothing if they run already. May be called again after ``stop_processes``.
         """
         refuse_while_importing("TaskHandler.start_processes()")
-        if self._engine is not None and not self._engine.wait(0):
+        if self._engine is not None and not self._engine.ended:
             return
         if not self.workers:
             raise DeclarationError(
@@ -146,14 +146,14 @@ class TaskHandler:
                 "their modules in import_modules=[...]"
             )
         engine = Engine(self._plan())
-        if self._handle_signals and threading.current_thread() is threading.main_thread():
-            self._signals = _Signals(engine, self._grace)
+        watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
         try:
-            engine.start()
+            engine.start(after_end=watched.after_end if watched is not None else None)
         except BaseException:
-            self._restore_signals()
+            if watched is not None:
+                SIGNAL_WATCH.remove(watched)
             raise
-        self._engine = engine
+        self._engine, self._watched, self._pid = engine, watched, os.getpid()
         # A program that ends without stopping its handler gives its tasks back, instead of leaving them to time out.
         atexit.register(self.stop_processes, 0.0)
 
@@ -163,12 +163,18 @@ class TaskHandler:
         What has not finished by then is stopped and given back to the server. Returns when everything has ended;
         does nothing if nothing runs.
         """
-        if self._engine is not None:
-            self._engine.request_stop(self._grace if grace is None else grace)
-            self._engine.wait()
-            self._engine = None
-            atexit.unregister(self.stop_processes)
-        self._restore_signals()
+        engine, watched = self._engine, self._watched
+        if engine is None or os.getpid() != self._pid:  # a forked copy of the program has no engine
+            return
+        engine.request_stop(self._grace if grace is None else grace)
+        if engine.hears_in_this_thread():  # a listener: the engine waits for it
+            return
+        engine.wait()
+        atexit.unregister(self.stop_processes)
+        if watched is not None:
+            SIGNAL_WATCH.remove(watched)
+        if self._engine is engine:
+            self._engine = self._watched = None
 
     def join_processes(self) -> None:
         """Wait until the workers have been stopped: by a signal, or by ``stop_processes`` in another thread.
@@ -177,9 +183,9 @@ class TaskHandler:
         """
         if self._engine is None:
             raise StartError("join_processes() without start_processes(): no worker is running")
-        if self._signals is not None:
-            self._signals.awaited = True
         engine = self._engine
+        if self._watched is not None:
+            self._watched.awaited.set()
         engine.wait()
         if engine.failure is not None:
             raise PodiumError("podium's engine failed, and the workers were stopped") from engine.failure
@@ -195,9 +201,13 @@ class TaskHandler:
         Keys: worker, domain, pid, pids, alive, exitcode (of the last child that died, negative for a signal),
         restart_count, paused, running (tasks in hand), slots, last_poll_seconds_ago (None before the first poll).
         """
-        if self._engine is None or self._engine.wait(0):
+        engine = self._engine
+        if engine is None or engine.ended:
             return []
-        return self._engine.call(lambda parts: [status_of(runner, crew) for runner, crew in parts.runners])
+        try:
+            return engine.call(lambda parts: [status_of(runner, crew) for runner, crew in parts.runners])
+        except StartError:  # it ended meanwhile
+            return []
 
     def set_paused(self, name: str, paused: bool) -> None:
         """Stop or resume polling for the workers of a task definition, in all domains; running tasks go on.
@@ -234,48 +244,6 @@ class TaskHandler:
             listeners=self._listeners,
             update_retry_delays=self._update_retry_delays,
         )
-
-    def _restore_signals(self) -> None:
-        if self._signals is not None:
-            self._signals.restore()
-            self._signals = None
-
-
-class _Signals:
-    """Turns SIGTERM and SIGINT into a drain, and a second one into the end of its grace period.
-
-    A program that does not wait in ``join_processes`` would go on after the drain as if nothing had been asked of it;
-    so the signal is raised again then, with the handlers that were there before.
-    """
-
-    def __init__(self, engine: Engine, grace: float) -> None:
-        #: Set by whoever waits for the engine, and goes on with the program after that.
-        self.awaited = False
-        self._engine = engine
-        self._grace = grace
-        self._count = 0
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore(self) -> None:
-        """Put back the handlers that were there before."""
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._engine.wait(0):
-            self.restore()
-            signal.raise_signal(number)
-            return
-        self._count += 1
-        self._engine.request_stop(self._grace if self._count == 1 else 0.0)
-        if self._count == 1:
-            threading.Thread(target=self._raise_again, args=(number,), daemon=True).start()
-
-    def _raise_again(self, number: int) -> None:
-        self._engine.wait()
-        if not self.awaited:
-            os.kill(os.getpid(), number)
 
 
 def _checked_listeners(listeners: object) -> list[object]:

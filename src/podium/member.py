@@ -7,6 +7,7 @@ parent is gone, so is the child, whatever the user's code is doing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import importlib
 import io
@@ -41,9 +42,10 @@ from podium.frames import (
 )
 from podium.loops import loop_factory
 from podium.pool import TaskPool
+from podium.signals import leave_to_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
 #: Exit code of a child that could not import or find what it is to run: restarting it would not help.
 EXIT_BOOT_FAILED: Final = 3
@@ -113,7 +115,9 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
     ``functions`` are the workers' functions if the child has them already (start method fork); otherwise they are
     imported by name.
     """
-    _survive_signals()
+    with contextlib.suppress(PermissionError):  # it leads its group already
+        os.setpgid(0, 0)  # what the tasks start belongs to this child, and ends with it
+    leave_to_parent()
     _die_with_parent(sock.fileno())
     sock.setblocking(True)
     reader: FrameReader[ToChild] = FrameReader(ToChild)
@@ -139,7 +143,7 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
         if isinstance(stream, io.TextIOWrapper):  # what a task prints is seen at once, and survives a crash
             stream.reconfigure(line_buffering=True)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(sock, reader, frames, workers, boot.log_levels))
+        _run_to_end(runner.get_loop(), _serve(sock, reader, frames, workers, boot.log_levels))
     _leave(0)
 
 
@@ -152,6 +156,17 @@ def boot_failure(error: BaseException) -> BootFailed:
         return BootFailed(str(error))
     trace = "".join(traceback.format_exception(error)).rstrip()
     return BootFailed(f"{type(error).__name__} while the modules of the workers were imported:\n{trace}")
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Run the child's work, whatever user code does: asyncio lets a SystemExit of any task end the whole loop."""
+    task = loop.create_task(work)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            if task.done():
+                raise
 
 
 class _Member(asyncio.Protocol):
@@ -245,16 +260,6 @@ def _forward_logs(loop: asyncio.AbstractEventLoop, member: _Member, levels: dict
         logging.getLogger(name or None).setLevel(level)
 
 
-def _survive_signals() -> None:
-    """Leave SIGINT and SIGTERM to the parent: it drains, and the child must finish its tasks meanwhile.
-
-    A handler that does nothing, rather than SIG_IGN, because ignored signals are inherited by programs that the
-    user's code starts, and those could then not be stopped.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-
-
 def _die_with_parent(fd: int) -> None:
     """End this process when the parent is gone, even if the user's code blocks the event loop.
 
@@ -269,6 +274,11 @@ def _die_with_parent(fd: int) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, name="podium-lifeline", daemon=True).start()
+    die_with_parent_thread()
+
+
+def die_with_parent_thread() -> None:
+    """Let the kernel kill this process when the thread that started it is gone, where the system can (Linux)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -55,6 +55,8 @@ FromServer = Preloaded | BootFailed | Forked | Exited
 
 def main(control_fd: int) -> NoReturn:
     """Serve forks on the control socket until the parent closes it. Never returns."""
+    # The end of the control connection says it too, unless a process that the program forked keeps it open.
+    member.die_with_parent_thread()
     control = socket.socket(fileno=control_fd)
     preload = _read_preload(control)
     try:

@@ -54,10 +54,16 @@ class Child:
         return await asyncio.shield(self.exited)
 
     def kill(self) -> None:
-        """Kill the process if it still runs."""
+        """Kill the process if it still runs, and what its tasks have started."""
         if not self.exited.done():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Kill what the tasks of the process have started and left in its process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 class Launcher(Protocol):

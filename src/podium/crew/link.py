@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +28,7 @@ from podium.polled import Interrupted, PolledTask, failure, ids_of, was_cancelle
 
 if TYPE_CHECKING:
     from podium.crew.launch import Child
+    from podium.crew.logs import ChildLogs
 
 #: How long outcomes may still arrive from a child that is known to be dead: they are in the socket already.
 _LAST_WORDS: Final = 1.0
@@ -47,13 +47,14 @@ class _InHand:
 class ChildLink(asyncio.Protocol):
     """One child, from its launch to its death; a successor gets a link of its own."""
 
-    def __init__(self, title: str, boot: Boot, child: Child) -> None:
+    def __init__(self, title: str, boot: Boot, child: Child, logs: ChildLogs) -> None:
         self.title = title
         self.pid = child.pid
         #: Tasks in execution, per worker of the crew.
         self.busy = [0] * len(boot.workers)
         self._boot = boot
         self._child = child
+        self._logs = logs
         self._keys = itertools.count(1)
         self._in_hand: dict[int, _InHand] = {}
         self._cancelled: set[int] = set()
@@ -94,6 +95,7 @@ class ChildLink(asyncio.Protocol):
     async def death(self) -> tuple[int | None, list[str]]:
         """Wait for the child's end and fail what it held; return its exit code and the ids of those tasks."""
         exit_code = await self._child.wait()
+        self._child.sweep()
         # The exit is known before the socket is read to its end: outcomes in it count.
         await asyncio.wait([self._eof], timeout=_LAST_WORDS)
         self._close()
@@ -116,6 +118,7 @@ class ChildLink(asyncio.Protocol):
                 await asyncio.wait([self._child.exited], timeout=_LAST_WORDS)
         self._child.kill()
         exit_code = await self._child.wait()
+        self._child.sweep()
         self._close()
         for entry in self._in_hand.values():
             if not entry.future.done():
@@ -154,7 +157,7 @@ class ChildLink(asyncio.Protocol):
                 case Outcome():
                     self._settle(frame)
                 case LogLine(fields):
-                    _log(fields)
+                    self._logs.write(fields)
                 case Ready():
                     self._ready.set_result(None)
                 case BootFailed(message):
@@ -164,10 +167,3 @@ class ChildLink(asyncio.Protocol):
         """Take note that the child is gone, or cannot be talked to any more, which comes to the same."""
         self._eof.set_result(None)
         self._child.kill()
-
-
-def _log(fields: dict[str, Any]) -> None:
-    """Write a child's log record as if it had been logged here."""
-    target = logging.getLogger(fields["name"])
-    if target.isEnabledFor(fields["levelno"]):
-        target.handle(logging.makeLogRecord(fields))

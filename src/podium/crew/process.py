@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podium.crew.launch import Launcher
+    from podium.crew.logs import ChildLogs
     from podium.frames import Boot, Outcome
 
 logger = logging.getLogger(__name__)
@@ -60,11 +61,12 @@ class ProcessCrew:
         launcher: Launcher,
         policy: RestartPolicy,
         on_change: Callable[[], None],
+        logs: ChildLogs,
     ) -> None:
         self._boot = boot
         self._on_change = on_change
         titles = [boot.title] if processes == 1 else [f"{boot.title}#{number + 1}" for number in range(processes)]
-        self.members = [Member(title, boot, functions, launcher, policy, self._changed) for title in titles]
+        self.members = [Member(title, boot, functions, launcher, policy, self._changed, logs) for title in titles]
         self._waiting: deque[tuple[int, PolledTask, asyncio.Future[Outcome]]] = deque()
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -135,6 +137,7 @@ class Member:
         launcher: Launcher,
         policy: RestartPolicy,
         on_change: Callable[[], None],
+        logs: ChildLogs,
     ) -> None:
         self.title = title
         #: The child that can run tasks now, if there is one.
@@ -146,6 +149,7 @@ class Member:
         self._launcher = launcher
         self._policy = policy
         self._on_change = on_change
+        self._logs = logs
         self._newest: ChildLink | None = None
         self._deaths = 0
         self._up_since = 0.0
@@ -153,7 +157,7 @@ class Member:
     async def start(self) -> None:
         """Start a child and wait until it can run tasks; raises StartError if it cannot."""
         child = await self._launcher.launch(self._functions)
-        self._newest = ChildLink(self.title, self._boot, child)
+        self._newest = ChildLink(self.title, self._boot, child, self._logs)
         await self._newest.open()
         self.link = self._newest
         self._up_since = time.monotonic()

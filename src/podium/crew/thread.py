@@ -96,7 +96,9 @@ class ThreadCrew:
 
         try:
             loop.run_until_complete(open_pool())
-            loop.run_forever()
+            while not self._stopping:  # asyncio lets a SystemExit of any task end the whole loop
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_forever()
         finally:
             loop.close()
             with contextlib.suppress(RuntimeError):  # the engine did not wait that long
