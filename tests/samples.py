@@ -7,8 +7,11 @@ import contextvars
 import ctypes
 import functools
 import logging
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -346,6 +349,30 @@ async def cleans_up(mark: str) -> dict[str, Any]:
     finally:
         Path(mark).write_text("cleaned up")
     return {}
+
+
+async def exits_in_a_subtask() -> None:
+    async def inner() -> None:
+        sys.exit(3)
+
+    await asyncio.gather(inner())
+
+
+def starts_a_program(mark: str) -> dict[str, Any]:
+    """Start a program, note its process id, and wait for ever."""
+    process = subprocess.Popen(["sleep", "60"])
+    Path(mark).write_text(str(process.pid))
+    threading.Event().wait()
+    return {}
+
+
+def terminates_its_fork() -> dict[str, Any]:
+    """Fork as multiprocessing does it, and end the copy as multiprocessing does that."""
+    process = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    process.start()
+    process.terminate()
+    process.join(10)
+    return {"exitcode": process.exitcode}
 
 
 def dies_once(by: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from rig import Rig, until
 
 #: Samples that kill or fill their process have tests of their own.
 NOT_HERE = {
-    "cleans_up", "dies_once", "exits_hard_once", "holds_the_gil", "waits_for_file", "waits_for_file_async", "wrapped",
-    "wrapped_above",
+    "cleans_up", "dies_once", "exits_hard_once", "exits_in_a_subtask", "holds_the_gil", "starts_a_program",
+    "terminates_its_fork", "waits_for_file", "waits_for_file_async", "wrapped", "wrapped_above",
 }  # fmt: skip
 FUNCTIONS = [function for function in samples.ALL if function.__name__ not in NOT_HERE]
 

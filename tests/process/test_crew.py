@@ -234,6 +234,57 @@ def _parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+# what user code does to its surroundings
+
+
+@pytest.mark.parametrize("mode", [{"isolation": "process"}, {"isolation": "thread"}], ids=str)
+def test_exit_in_a_subtask_is_that_task_s_failure_alone(rig: Rig, mode: dict[str, Any]) -> None:
+    rig.define(samples.exits_in_a_subtask, samples.sees_context_async)
+    workers = [rig.worker(samples.exits_in_a_subtask), rig.worker(samples.sees_context_async)]
+    with rig.running(*workers, group="g", **mode) as handler:
+        task = rig.run(samples.exits_in_a_subtask)
+        assert (task.status, task.reason_for_incompletion) == ("FAILED", "SystemExit: 3")
+        assert rig.run(samples.sees_context_async, a=1).status == "COMPLETED"
+        assert all(status["restart_count"] == 0 for status in handler.get_worker_status())
+
+
+def test_program_that_a_task_started_ends_with_its_child(rig: Rig, tmp_path: Path) -> None:
+    rig.define(samples.starts_a_program)
+    mark = tmp_path / "mark"
+    with rig.running(rig.worker(samples.starts_a_program), grace_seconds=0.0):
+        rig.start(samples.starts_a_program, mark=str(mark))
+        until(lambda: mark.exists() and mark.read_text(), "the program")
+    status = Path(f"/proc/{mark.read_text()}/status")
+    until(lambda: not status.exists() or "\nState:\tZ" in status.read_text(), "its end", deadline=5)
+
+
+def test_process_that_a_task_forks_can_be_terminated(rig: Rig) -> None:
+    rig.define(samples.terminates_its_fork)
+    with rig.running(rig.worker(samples.terminates_its_fork)):
+        assert rig.run(samples.terminates_its_fork).output_data == {"exitcode": -signal.SIGTERM}
+
+
+def test_process_that_the_program_forks_can_be_terminated(rig: Rig) -> None:
+    with rig.running(rig.worker(samples.returns_none)):
+        assert samples.terminates_its_fork() == {"exitcode": -signal.SIGTERM}
+
+
+def test_log_filter_that_fails_costs_no_child(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(record: logging.LogRecord) -> bool:
+        raise TypeError(record.name)
+
+    rig.define(samples.writes_log)
+    target = logging.getLogger("samples.log")
+    target.addFilter(failing)
+    try:
+        with rig.running(rig.worker(samples.writes_log)) as handler:
+            assert rig.run(samples.writes_log, text="x").status == "COMPLETED"
+            until(lambda: "could not be written" in caplog.text, "the complaint")
+            assert handler.get_worker_status()[0]["restart_count"] == 0
+    finally:
+        target.removeFilter(failing)
+
+
 # what cannot run in a child is refused with the fix
 
 

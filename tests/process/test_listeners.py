@@ -16,6 +16,7 @@ from podium import (
     TaskExecutionFailure,
     TaskExecutionStarted,
     TaskFailedError,
+    TaskHandler,
     TaskRunnerEvent,
     TaskRunnerEventsListener,
     TaskUpdateCompleted,
@@ -127,3 +128,20 @@ def test_defect_40_payloads_are_in_no_log(rig: Rig, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.DEBUG), rig.running(rig.worker(samples.returns_dict)):
         rig.run(samples.returns_dict, a=1, b="planted-secret-value")
     assert "planted-secret-value" not in caplog.text
+
+
+def test_listener_may_stop_the_handler(rig: Rig) -> None:
+    class Stopping:
+        handler: TaskHandler | None = None
+
+        def on_task_update_completed(self, event: TaskUpdateCompleted) -> None:
+            assert self.handler is not None
+            self.handler.stop_processes()
+
+    listener = Stopping()
+    rig.define(samples.returns_none)
+    with rig.running(rig.worker(samples.returns_none), event_listeners=[listener], isolation="thread") as handler:
+        listener.handler = handler
+        rig.start(samples.returns_none)
+        handler.join_processes()
+        assert handler.get_worker_status() == []

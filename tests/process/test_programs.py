@@ -171,6 +171,19 @@ def test_program_that_ends_without_stopping_gives_its_tasks_back(
     assert not any(map(alive, program.children))
 
 
+def test_one_signal_stops_every_handler_of_the_program(
+    rig: Rig, launch: Callable[..., Program], tmp_path: Path
+) -> None:
+    second = """handler.start_processes()
+            second = TaskHandler([], Configuration(server_api_url={url!r}), scan_for_annotated_workers=False)
+            second.workers = [Worker("of_the_second", samples.returns_none)]
+            second.start_processes()"""
+    text = PROGRAM.replace("handler.start_processes()", second)
+    program = launch(text=text, wait="second.join_processes(); handler.join_processes()")
+    program.process.terminate()
+    assert program.end(timeout=10) == (0, "ended\n", "")
+
+
 STARTING = """
     import sys
     sys.path.insert(0, {tests!r})
