@@ -78,6 +78,8 @@ class ProcessCrew:
                 raise result
         loop = asyncio.get_running_loop()
         self._keepers = [loop.create_task(member.keep()) for member in self.members]
+        for keeper in self._keepers:
+            keeper.add_done_callback(self._on_keeper_done)
 
     @property
     def alive(self) -> bool:
@@ -101,11 +103,18 @@ class ProcessCrew:
         """Kill the children and wait until they are gone; what they were running is Interrupted."""
         for keeper in self._keepers:
             keeper.cancel()
+        self._interrupt_waiting()
+        await asyncio.gather(*(member.stop() for member in self.members))
+
+    def _on_keeper_done(self, _keeper: asyncio.Task[None]) -> None:
+        if all(keeper.done() for keeper in self._keepers):  # no child will come any more
+            self._interrupt_waiting()
+
+    def _interrupt_waiting(self) -> None:
         for _, _, future in self._waiting:
             if not future.done():
                 future.set_exception(Interrupted())
         self._waiting.clear()
-        await asyncio.gather(*(member.stop() for member in self.members))
 
     def _links(self) -> list[ChildLink]:
         return [member.link for member in self.members if member.link is not None and member.link.alive]
