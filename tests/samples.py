@@ -366,10 +366,18 @@ def starts_a_program(mark: str) -> dict[str, Any]:
     return {}
 
 
+def _waits_for_ever(running: Any) -> None:
+    running.set()
+    threading.Event().wait()
+
+
 def terminates_its_fork() -> dict[str, Any]:
     """Fork as multiprocessing does it, and end the copy as multiprocessing does that."""
-    process = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    fork = multiprocessing.get_context("fork")
+    running = fork.Event()
+    process = fork.Process(target=_waits_for_ever, args=(running,))
     process.start()
+    running.wait(10)  # Python drops signals that arrive while it forks
     process.terminate()
     process.join(10)
     return {"exitcode": process.exitcode}
