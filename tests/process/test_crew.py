@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,14 +87,12 @@ def test_killed_child_is_reported_by_signal_within_two_seconds_and_the_retry_com
     rig.define(samples.dies_once, retry_count=1)
     with rig.running(rig.worker(samples.dies_once)) as handler:
         (before,) = handler.get_worker_status()
-        begun = time.monotonic()
         workflow_id = rig.start(samples.dies_once, by=by)
         until(lambda: rig.task(workflow_id, 0).status == "FAILED", "the failure", deadline=5)
-        noticed = time.monotonic() - begun
         workflow = rig.finish(workflow_id)
         assert [task.status for task in workflow.tasks] == ["FAILED", "COMPLETED"]
         assert workflow.tasks[0].reason_for_incompletion == f"worker process killed by {by}"
-        assert noticed < 2.5  # the promise is 2 s; what is measured here begins with the start of the workflow
+        assert workflow.tasks[0].end_time - workflow.tasks[0].start_time < 2000
         (after,) = handler.get_worker_status()
         assert after["pid"] != before["pid"]
         assert after["restart_count"] == 1
