@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"errors", "models", "backoff", "frames", "events", "loops", "signals"},
     {"options", "workflow", "context", "config", "convert", "binding", "registry"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
-    {"polled", "execution", "pool", "member", "runner", "delivery", "lease"},
+    {"polled", "execution", "pool", "preparation", "member", "runner", "delivery", "lease"},
     {"crew", "engine", "plan", "handler"},
     {"server", "testing", "cli", "demo", "__main__"},
 ]

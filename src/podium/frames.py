@@ -41,6 +41,18 @@ class WorkerRef(msgspec.Struct, array_like=True, frozen=True):
     depth: int = 0
 
 
+class Preparation(msgspec.Struct, array_like=True, frozen=True):
+    """What makes a child see the modules that the parent sees. Text of the system is bytes: it need not be Unicode."""
+
+    #: ``sys.path``, ``sys.argv`` and the working folder.
+    path: list[bytes]
+    arguments: list[bytes]
+    folder: bytes
+    #: The main module, if the child must import it: by its name, or else by its path.
+    main_name: str = ""
+    main_path: bytes = b""
+
+
 class Boot(_Frame, tag="boot"):
     """The first frame: what this child runs."""
 
@@ -48,8 +60,7 @@ class Boot(_Frame, tag="boot"):
     workers: list[WorkerRef]
     #: Modules to import first, so that their declarations and side effects are the same as in the parent.
     imports: list[str]
-    #: ``sys.path``, ``sys.argv`` and the main module of the parent, as multiprocessing describes them.
-    preparation: dict[str, Any]
+    preparation: Preparation
     #: Logger name -> level, as far as the parent has set any; the root logger's name is empty.
     log_levels: dict[str, int]
 

@@ -13,7 +13,6 @@ import importlib
 import io
 import logging
 import multiprocessing
-import multiprocessing.spawn
 import os
 import select
 import signal
@@ -34,6 +33,7 @@ from podium.frames import (
     FrameReader,
     LogLine,
     Outcome,
+    Preparation,
     Ready,
     Run,
     ToChild,
@@ -42,6 +42,7 @@ from podium.frames import (
 )
 from podium.loops import loop_factory
 from podium.pool import TaskPool
+from podium.preparation import prepare
 from podium.signals import leave_to_parent
 
 if TYPE_CHECKING:
@@ -63,13 +64,12 @@ def refuse_while_importing(what: str) -> None:
         )
 
 
-def import_user_modules(preparation: dict[str, Any], imports: Iterable[str]) -> None:
+def import_user_modules(preparation: Preparation, imports: Iterable[str]) -> None:
     """Make this process see the modules that the parent sees; whatever they raise is raised."""
     global _importing  # noqa: PLW0603 - the user's modules, which run inside, have no other way to know
     _importing = True
     try:
-        # The main module is imported under the name __mp_main__, as multiprocessing does it.
-        multiprocessing.spawn.prepare(preparation)
+        prepare(preparation)
         for name in imports:
             importlib.import_module(name)
     finally:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podium.config import default_worker_id
-from podium.crew.launch import import_depth, main_preparation, make_launcher
+from podium.crew.launch import import_depth, make_launcher
 from podium.engine import CrewPlan
 from podium.errors import DeclarationError
 from podium.frames import Boot, WorkerRef
 from podium.member import compile_worker
+from podium.preparation import MAIN_NAMES, main_preparation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +53,9 @@ def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[Crew
 
     refs = {id(worker): _ref(worker) for worker in isolated}
     modules = [ref.module for ref in refs.values()]
-    imports = [name for name in dict.fromkeys([*defaults.imports, *modules]) if name != "__main__"]
-    preparation = main_preparation(with_main="__main__" in modules) if defaults.start_method != "fork" else {}
+    imports = [name for name in dict.fromkeys([*defaults.imports, *modules]) if name not in MAIN_NAMES]
+    with_main = defaults.start_method != "fork" and not MAIN_NAMES.isdisjoint(modules)
+    preparation = main_preparation(with_main=with_main)
     launcher = make_launcher(defaults.start_method, imports, preparation)
     for worker in isolated:
         compile_worker(refs[id(worker)], worker.function)  # a signature that cannot work is refused here and now

@@ -21,6 +21,7 @@ from podium.frames import (
     FrameReader,
     LogLine,
     Outcome,
+    Preparation,
     Ready,
     Run,
     ToChild,
@@ -68,7 +69,11 @@ def test_frames_to_the_parent_arrive_as_they_were(frame: Any) -> None:
 
 def test_boot_arrives_as_it_was() -> None:
     boot = Boot(
-        title="crew", workers=[REF], imports=["my.module"], preparation={"sys_path": ["a"]}, log_levels={"": 20}
+        title="crew",
+        workers=[REF],
+        imports=["my.module"],
+        preparation=Preparation([b"a"], [b"\xff"], b"/"),
+        log_levels={"": 20},
     )
     assert read(ToChild, encode(boot)) == [boot]
 

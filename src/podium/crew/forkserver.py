@@ -16,18 +16,18 @@ import select
 import signal
 import socket
 import threading
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from podium import member
-from podium.frames import BootFailed, FrameReader, encode
+from podium.frames import BootFailed, FrameReader, Preparation, encode
 
 
 class Preload(msgspec.Struct, array_like=True, tag="preload"):
     """What to import before forking."""
 
-    preparation: dict[str, Any]
+    preparation: Preparation
     imports: list[str]
 
 

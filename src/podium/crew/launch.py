@@ -13,7 +13,6 @@ import sys
 import threading
 import warnings
 from collections import deque
-from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
 
@@ -21,7 +20,7 @@ import podium
 from podium import member
 from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
 from podium.errors import ConfigError, StartError
-from podium.frames import BootFailed, FrameReader, WorkerRef, encode
+from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +81,7 @@ class Launcher(Protocol):
         """Release what ``open`` made; the children are gone by now."""
 
 
-def make_launcher(method: StartMethod, imports: list[str], preparation: dict[str, Any]) -> Launcher:
+def make_launcher(method: StartMethod, imports: list[str], preparation: Preparation) -> Launcher:
     """Return the launcher for a start method; raises ConfigError where the system does not have it."""
     if not hasattr(os, "fork"):
         raise ConfigError('isolation="process" needs a POSIX system; use isolation="thread" here')
@@ -130,31 +129,18 @@ def import_depth(ref: WorkerRef, function: Callable[..., Any], start_method: Sta
     )
 
 
-def main_preparation(*, with_main: bool) -> dict[str, Any]:
-    """Return what a child needs to see the same modules as this process.
-
-    ``with_main`` if it must import the main script too, because workers are declared there.
-    """
-    data = spawn.get_preparation_data("podium")
-    wanted = {"sys_path", "sys_argv", "dir", "orig_dir"}
-    if with_main:
-        wanted |= {"init_main_from_name", "init_main_from_path"}
-        by_path = data.get("init_main_from_path")
-        if "init_main_from_name" not in data and (by_path is None or not Path(by_path).is_file()):
-            raise StartError(
-                "workers are declared in an interactive session or in a program read from standard input, which a "
-                'worker process cannot import: put them into a module, or use isolation="thread"'
-            )
-    return {key: data[key] for key in wanted & data.keys()}
-
-
 def _interpreter(code: str, fd: int) -> subprocess.Popen[bytes]:
-    """Run a line of podium in a fresh interpreter that inherits nothing but ``fd`` and the standard streams."""
+    """Run a line of podium in a fresh interpreter that inherits nothing but ``fd`` and the streams for output."""
     root = str(Path(podium.__file__).parent.parent)
-    flags = [f"-W{option}" for option in sys.warnoptions]
-    line = f"import sys; sys.path.append({root!r}); {code}"
-    # A group of its own, so that Ctrl-C in a terminal reaches this process alone, which then drains.
-    return subprocess.Popen([sys.executable, *flags, "-c", line], pass_fds=[fd], process_group=0)  # noqa: S603 - our own line
+    # As this program was started, but without the current folder in front of the standard library.
+    flags = [*subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined] # noqa: SLF001 - as multiprocessing has it
+    line = f"import sys; sys.path.append({root!a}); {code}"
+    return subprocess.Popen(  # noqa: S603 - our own line
+        [sys.executable, *flags, "-c", line],
+        stdin=subprocess.DEVNULL,  # what comes in there is the program's
+        pass_fds=[fd],
+        process_group=0,  # so that Ctrl-C in a terminal reaches this program alone, which then drains
+    )
 
 
 class SpawnLauncher:
@@ -215,6 +201,7 @@ class ForkLauncher:
             signal.set_wakeup_fd(-1)
             for ours in self._ours:
                 os.close(ours.fileno())
+            _detach_stdin()
             member.main(sock, functions)
         finally:
             os._exit(1)  # never go on as a second engine
@@ -228,7 +215,7 @@ class ForkServerLauncher:
 
     by_name = True
 
-    def __init__(self, imports: list[str], preparation: dict[str, Any]) -> None:
+    def __init__(self, imports: list[str], preparation: Preparation) -> None:
         self._imports = imports
         self._preparation = preparation
         self._process: subprocess.Popen[bytes] | None = None
@@ -329,6 +316,14 @@ class ForkServerLauncher:
             child.kill()
             child.set_exited(None)
         self._children.clear()
+
+
+def _detach_stdin() -> None:
+    """Leave standard input to the program: for a forked child, and all that its tasks start, it has ended."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    # What the copied object has read ahead is the program's, too, and a thread of the program may have locked it.
+    sys.stdin = open(null, encoding="utf-8")  # noqa: SIM115, PTH123 - open as long as the process runs
 
 
 def _watch(child: Child, wait: Callable[[], int]) -> None:
