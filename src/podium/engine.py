@@ -19,7 +19,7 @@ from podium.delivery import Delivery
 from podium.errors import PodiumError, StartError
 from podium.events import EventDispatcher
 from podium.lease import LeaseKeeper
-from podium.loops import loop_factory
+from podium.loops import loop_factory, start_all
 from podium.registration import keep_registering
 from podium.runner import Runner
 
@@ -285,10 +285,7 @@ class Engine:
                     client=parts.client, delivery=parts.delivery, leases=parts.leases, events=self._events,
                 )  # fmt: skip
                 parts.runners.append((runner, crew))
-        results = await asyncio.gather(*(crew.start() for crew in parts.crews), return_exceptions=True)
-        for result in results:
-            if result is not None:  # raised only now, when no crew is half started
-                raise result
+        await start_all(crew.start() for crew in parts.crews)
         for runner, crew in parts.runners:
             logger.info("%s", describe_runner(runner, crew))
         workers = [runner.worker for runner, _ in parts.runners]

@@ -1,4 +1,4 @@
-"""The event loop implementation that podium's own threads and processes use."""
+"""What podium's own threads and processes share about event loops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -16,3 +16,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+async def start_all(starts: Iterable[Awaitable[None]]) -> None:
+    """Await all starts at once; raise the first error only when every one has ended, so that none is half done."""
+    for error in await asyncio.gather(*starts, return_exceptions=True):
+        if error is not None:
+            raise error

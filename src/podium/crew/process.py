@@ -13,6 +13,7 @@ from podium.backoff import Backoff
 from podium.crew.launch import describe_exit
 from podium.crew.link import ChildLink
 from podium.errors import StartError
+from podium.loops import start_all
 from podium.polled import Interrupted, PolledTask
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ class ProcessCrew:
 
     async def start(self) -> None:
         """Start all children at once and wait until they can run tasks; raises StartError if one cannot."""
-        results = await asyncio.gather(*(member.start() for member in self.members), return_exceptions=True)
-        for result in results:
-            if result is not None:  # raised only now, when no child is half started
-                raise result
+        await start_all(member.start() for member in self.members)
         loop = asyncio.get_running_loop()
         self._keepers = [loop.create_task(member.keep()) for member in self.members]
         for keeper in self._keepers:
