@@ -56,7 +56,7 @@ class Rig:
         return f"{self._prefix}_{function.__name__}"
 
     def worker(self, function: Callable[..., Any], **options: Any) -> Worker:
-        options = {"thread_count": 4, "poll_interval_millis": 20} | options
+        options = {"thread_count": 4, "poll_interval": 20} | options
         return Worker(self.name_of(function), function, **options)
 
     def define(self, *functions: Callable[..., Any], **fields: Any) -> None:

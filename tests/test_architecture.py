@@ -17,14 +17,17 @@ SOURCE = Path(podium.__file__).parent
 #: without a cycle.
 LAYERS: list[set[str]] = [
     {"errors", "models", "backoff", "frames", "events", "loops", "signals"},
-    {"options", "workflow", "context", "config", "convert", "binding", "registry"},
+    {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
-    {"polled", "execution", "pool", "preparation", "member", "runner", "delivery", "lease"},
+    {"polled", "execution", "pool", "preparation", "member", "runner", "delivery", "lease", "metrics", "logs"},
     {"crew", "engine", "plan", "handler"},
-    {"server", "testing", "cli", "demo", "__main__"},
+    {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},
 ]
 #: What a crew child loads: never these.
-NOT_IN_CHILDREN = {"transport", "client", "runner", "delivery", "lease", "engine", "handler", "server", "cli"}
+NOT_IN_CHILDREN = {
+    "transport", "client", "runner", "delivery", "lease", "engine", "handler", "server", "cli", "metrics", "schema",
+    "discovery", "registration", "compat",
+}  # fmt: skip
 
 
 def _modules() -> dict[str, Path]:

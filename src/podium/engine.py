@@ -343,7 +343,7 @@ def describe_runner(runner: Runner, crew: ProcessCrew | ThreadCrew) -> str:
         "name": runner.worker.task_definition_name,
         "pid": "+".join(map(str, pids_of(crew))),
         "status": "paused" if runner.paused else "active",
-        "poll_interval": f"{options.poll_interval_millis:g}ms",
+        "poll_interval": f"{options.poll_interval:g}ms",
         "domain": options.domain,
         "thread_count": options.thread_count,
         "poll_timeout": f"{options.poll_timeout}ms",

@@ -72,7 +72,7 @@ class WorkerOptions:
     Raises DeclarationError for a value out of range. An option whose default is None may be given as None.
     """
 
-    poll_interval_millis: float = _option(
+    poll_interval: float = _option(
         100, _number(0, whole=False), "longest pause between two polls of an empty queue, in ms"
     )
     domain: str | None = _option(None, _text, "task domain to poll; None polls the queue without a domain")
@@ -88,6 +88,9 @@ class WorkerOptions:
     task_def: TaskDef | None = _option(None, _task_def, "template for the registered task definition")
     overwrite_task_def: bool = _option(True, _flag, "update an existing definition with what task_def states")
     strict_schema: bool = _option(False, _flag, "refuse input fields that the function has no parameter for")
+    register_schema: bool | None = _option(
+        None, _flag, "register JSON schemas of input and output at start; None is the Configuration's register_schema"
+    )
     paused: bool = _option(False, _flag, "start without polling, until set_paused(name, False)")
     isolation: Isolation | None = _option(
         None, _one_of("process", "thread"), "where the function runs; None is the TaskHandler's isolation"
@@ -121,15 +124,14 @@ with_options(WorkerOptions)
 
 #: Other spellings of the same options, as users of the other SDKs know them.
 ALIASES: Mapping[str, str] = {
-    "poll_interval": "poll_interval_millis",
-    "polling_interval": "poll_interval_millis",
+    "poll_interval_millis": "poll_interval",
+    "polling_interval": "poll_interval",
     "concurrency": "thread_count",
     "task_def_template": "task_def",
 }
 
 #: What users look for here and will not find; each with where it is.
 _ELSEWHERE: Mapping[str, str] = {
-    "register_schema": "this version of podium does not register schemas",
     **dict.fromkeys(
         (
             "event_listeners", "grace_seconds", "handle_signals", "import_modules", "restart_backoff_max_seconds",

@@ -61,8 +61,8 @@ def is_async_callable(function: Callable[..., Any]) -> bool:
 class Worker:
     """A declared worker: a task definition name, a function, and options.
 
-    ``poll_interval`` (ms; also the third positional argument), ``polling_interval``, ``concurrency`` and
-    ``task_def_template`` are accepted as other names of the options.
+    ``poll_interval`` may also be the third positional argument. ``poll_interval_millis``, ``polling_interval``,
+    ``concurrency`` and ``task_def_template`` are accepted as other names of the options.
 
     Raises DeclarationError for a name, function or option that could never work.
     """
@@ -78,7 +78,7 @@ class Worker:
     ) -> None:
         self.task_definition_name = _checked_name(task_definition_name)
         if poll_interval is not None:
-            options["poll_interval"] = poll_interval
+            options = {"poll_interval": poll_interval} | options
         owner = f"worker {task_definition_name!r}"
         self.options: WorkerOptions = make_options(owner, options)
         self.function = original_function(_checked_function(owner, execute_function))
@@ -179,7 +179,7 @@ def clear_registered_workers() -> None:
 @with_options
 def worker_task(
     task_definition_name: str,
-    poll_interval_millis: float = 100,
+    poll_interval: float = 100,
     domain: str | None = None,
     worker_id: str | None = None,
     thread_count: int = 1,
@@ -189,6 +189,7 @@ def worker_task(
     task_def: TaskDef | None = None,
     overwrite_task_def: bool = True,
     strict_schema: bool = False,
+    register_schema: bool | None = None,
     paused: bool = False,
     isolation: Isolation | None = None,
     group: str | None = None,
@@ -203,11 +204,11 @@ def worker_task(
     Raises DeclarationError at declaration for a name, function or option that could never work.
     """
     options = {
-        "poll_interval_millis": poll_interval_millis, "domain": domain, "worker_id": worker_id,
-        "thread_count": thread_count, "register_task_def": register_task_def, "poll_timeout": poll_timeout,
+        "poll_interval": poll_interval, "domain": domain, "worker_id": worker_id, "thread_count": thread_count,
+        "register_task_def": register_task_def, "poll_timeout": poll_timeout,
         "lease_extend_enabled": lease_extend_enabled, "task_def": task_def,
-        "overwrite_task_def": overwrite_task_def, "strict_schema": strict_schema, "paused": paused,
-        "isolation": isolation, "group": group, "processes": processes,
+        "overwrite_task_def": overwrite_task_def, "strict_schema": strict_schema, "register_schema": register_schema,
+        "paused": paused, "isolation": isolation, "group": group, "processes": processes,
     }  # fmt: skip
     return _declare(task_definition_name, _with_aliases(options, others))
 
@@ -228,7 +229,7 @@ def WorkerTask(  # noqa: N802 - conductor-python's name
     if poll_interval_seconds:
         poll_interval = poll_interval_seconds * 1000
     options = {
-        "poll_interval_millis": poll_interval,
+        "poll_interval": poll_interval,
         "domain": domain, "worker_id": worker_id, "thread_count": thread_count,
         "register_task_def": register_task_def, "poll_timeout": poll_timeout,
         "lease_extend_enabled": lease_extend_enabled,

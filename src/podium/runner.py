@@ -89,7 +89,7 @@ class Runner:
         self._delivery = delivery
         self._leases = leases
         self._events = events
-        interval = worker.options.poll_interval_millis / 1000
+        interval = worker.options.poll_interval / 1000
         self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
         self._empty_polls = 0
         self._next_poll = 0.0
@@ -173,7 +173,7 @@ class Runner:
         now = time.monotonic()
         if self._full_since is None:
             self._full_since = now
-        interval = max(self.worker.options.poll_interval_millis / 1000, 0.01)
+        interval = max(self.worker.options.poll_interval / 1000, 0.01)
         until_warning = self._full_since + CAPACITY_SKIPS * interval - now
         if until_warning <= 0:  # it was said
             await self._pause(None)

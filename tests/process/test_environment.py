@@ -26,7 +26,7 @@ PROGRAM = """
         except EOFError:
             return "at its end"
 
-    @worker_task({name!r}, poll_interval_millis=20)
+    @worker_task({name!r}, poll_interval=20)
     def reports():
         return {{"report": {report}}}
 

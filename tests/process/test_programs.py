@@ -31,7 +31,7 @@ PROGRAM = """
     from podium import Configuration, TaskHandler, Worker
 
     def main():
-        workers = [Worker({name!r}, samples.waits_for_file, thread_count=4, poll_interval_millis=20)]
+        workers = [Worker({name!r}, samples.waits_for_file, thread_count=4, poll_interval=20)]
         handler = TaskHandler(
             workers, Configuration(server_api_url={url!r}), scan_for_annotated_workers=False, grace_seconds={grace},
             {options}

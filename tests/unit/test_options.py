@@ -24,10 +24,10 @@ def refusal(**given: Any) -> str:
 
 def test_defaults() -> None:
     assert dataclasses.asdict(make_options("w", {})) == {
-        "poll_interval_millis": 100, "domain": None, "worker_id": None, "thread_count": 1,
+        "poll_interval": 100, "domain": None, "worker_id": None, "thread_count": 1,
         "register_task_def": False, "poll_timeout": 100, "lease_extend_enabled": False, "task_def": None,
-        "overwrite_task_def": True, "strict_schema": False, "paused": False, "isolation": None, "group": None,
-        "processes": None,
+        "overwrite_task_def": True, "strict_schema": False, "register_schema": None, "paused": False,
+        "isolation": None, "group": None, "processes": None,
     }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_options_are_frozen_and_described() -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("poll_interval_millis", [0, 0.5, 100, 3_600_000]),
+        ("poll_interval", [0, 0.5, 100, 3_600_000]),
         ("domain", ["d", "a b", None]),
         ("worker_id", ["host-1", None]),
         ("thread_count", [1, 10_000]),
@@ -50,6 +50,7 @@ def test_options_are_frozen_and_described() -> None:
         ("isolation", ["process", "thread", None]),
         ("group", ["g", None]),
         ("processes", [1, 8, None]),
+        ("register_schema", [True, False, None]),
         *((name, [True, False]) for name in OPTION_NAMES if isinstance(getattr(WorkerOptions(), name), bool)),
     ],
 )
@@ -61,7 +62,7 @@ def test_allowed_values(name: str, values: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "expected"),
     [
-        ("poll_interval_millis", [-1, "100", None, True, math.nan, math.inf], "a number of 0 or more"),
+        ("poll_interval", [-1, "100", None, True, math.nan, math.inf], "a number of 0 or more"),
         ("domain", ["", 3, "a\nb", b"d"], "a non-empty text without control characters"),
         ("worker_id", ["", 3, "a\0b"], "a non-empty text without control characters"),
         ("thread_count", [0, -1, 1.5, "4", None, True], "a whole number of 1 or more"),
@@ -116,10 +117,6 @@ def test_unknown_option_of_the_handler_says_where_it_belongs() -> None:
 
 #: Nobody would look for these at a worker.
 NOT_LIKE_AN_OPTION = {"workers", "configuration", "metrics_settings", "scan_for_annotated_workers"}
-
-
-def test_option_that_this_version_does_not_have_says_so() -> None:
-    assert "this version of podium does not register schemas" in refusal(register_schema=True)
 
 
 @pytest.mark.parametrize("timeouts", [(10, 10), (10, 5), (0, 20), (10, UNSET), (UNSET, 20), (UNSET, UNSET)])

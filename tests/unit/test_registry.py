@@ -64,10 +64,10 @@ def test_signature_of_the_decorator_is_the_list_of_options() -> None:
 
 def test_every_option_reaches_the_worker() -> None:
     given: dict[str, Any] = {
-        "poll_interval_millis": 50, "domain": "d", "worker_id": "id", "thread_count": 3, "register_task_def": True,
+        "poll_interval": 50, "domain": "d", "worker_id": "id", "thread_count": 3, "register_task_def": True,
         "poll_timeout": 200, "lease_extend_enabled": True, "task_def": TaskDef(retry_count=1),
-        "overwrite_task_def": False, "strict_schema": True, "paused": True, "isolation": "thread", "group": "g",
-        "processes": 2,
+        "overwrite_task_def": False, "strict_schema": True, "register_schema": True, "paused": True,
+        "isolation": "thread", "group": "g", "processes": 2,
     }  # fmt: skip
     assert given.keys() == {option.name for option in dataclasses.fields(WorkerOptions)}
     worker_task("by_decorator", **given)(add)
@@ -76,11 +76,11 @@ def test_every_option_reaches_the_worker() -> None:
 
 
 def test_poll_interval_may_be_the_third_argument() -> None:
-    assert Worker("w", add, 500).options.poll_interval_millis == 500
-    assert Worker("w", add, poll_interval=500, domain="d").options.poll_interval_millis == 500
-    with pytest.raises(DeclarationError, match="poll_interval_millis is given twice"):
+    assert Worker("w", add, 500).options.poll_interval == 500
+    assert Worker("w", add, poll_interval=500, domain="d").options.poll_interval == 500
+    with pytest.raises(DeclarationError, match="poll_interval is given twice"):
         Worker("w", add, 500, poll_interval_millis=100)
-    with pytest.raises(DeclarationError, match="poll_interval_millis='d': expected a number"):
+    with pytest.raises(DeclarationError, match="poll_interval='d': expected a number"):
         Worker("w", add, "d")  # type: ignore[arg-type]
 
 
@@ -104,7 +104,7 @@ def test_legacy_decorator() -> None:
         add
     )
     assert only().options == WorkerOptions(
-        poll_interval_millis=250, domain="d", worker_id="id", thread_count=3, register_task_def=True, poll_timeout=50,
+        poll_interval=250, domain="d", worker_id="id", thread_count=3, register_task_def=True, poll_timeout=50,
         lease_extend_enabled=True,
     )  # fmt: skip
 
@@ -112,12 +112,12 @@ def test_legacy_decorator() -> None:
 @pytest.mark.parametrize(("seconds", "millis"), [(0, 250), (2, 2000), (0.5, 500)])
 def test_legacy_seconds_win_if_given(seconds: float, millis: float) -> None:
     WorkerTask("w", poll_interval=250, poll_interval_seconds=seconds)(add)
-    assert only().options.poll_interval_millis == millis
+    assert only().options.poll_interval == millis
 
 
 @pytest.mark.parametrize("seconds", [-1, "x"])
 def test_legacy_seconds_are_checked(seconds: Any) -> None:
-    with pytest.raises(DeclarationError, match="poll_interval_millis"):
+    with pytest.raises(DeclarationError, match="poll_interval"):
         WorkerTask("w", poll_interval_seconds=seconds)(add)
 
 

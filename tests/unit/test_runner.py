@@ -90,7 +90,7 @@ def test_slot_is_held_until_the_server_has_the_result(theatre: Theatre) -> None:
 
 @pytest.mark.parametrize("interval", [100, 5000])
 def test_defect_45_empty_polls_back_off_to_the_real_poll_interval(theatre: Theatre, interval: float) -> None:
-    stage = theatre.show(seconds(60), poll_interval_millis=interval)
+    stage = theatre.show(seconds(60), poll_interval=interval)
     expected = [min(0.001 * 2**number, interval / 1000) for number in range(len(stage.waits))]
     assert stage.waits == jittered(*expected, jitter=0.1)
     assert max(stage.waits) > 0.9 * interval / 1000  # also beyond the 1.024 s at which others stop growing
@@ -114,7 +114,7 @@ def test_poll_interval_of_zero_polls_without_pause(theatre: Theatre) -> None:
             await asyncio.sleep(0.1)  # virtual: the server's long poll
             return await super().poll_tasks(*args, **fields)
 
-    stage = theatre.show(seconds(1.05), Slow(), poll_interval_millis=0)
+    stage = theatre.show(seconds(1.05), Slow(), poll_interval=0)
     assert stage.waits == pytest.approx([0.1] * 10)
 
 
@@ -126,7 +126,7 @@ def test_slot_that_comes_free_does_not_shorten_the_backoff(theatre: Theatre) -> 
         await passing(0.1)
         assert stage.client.polls[-1].at == before
 
-    theatre.show(play, FakeClient(tasks("a")), slots=2, poll_interval_millis=30_000)
+    theatre.show(play, FakeClient(tasks("a")), slots=2, poll_interval=30_000)
 
 
 # failed polls
@@ -170,7 +170,7 @@ def test_B10_retry_after_is_obeyed_up_to_a_minute(theatre: Theatre, wish: float,
 
 def test_success_forgets_the_failures(theatre: Theatre) -> None:
     client = FakeClient(*[unavailable()] * 5, [], unavailable(), [])
-    waits = theatre.show(seconds(10), client, poll_interval_millis=1).waits
+    waits = theatre.show(seconds(10), client, poll_interval=1).waits
     assert waits[:5] == jittered(0.1, 0.2, 0.4, 0.8, 1.6, jitter=0.2)
     assert waits[6:7] == jittered(0.1, jitter=0.2)
 
@@ -334,7 +334,7 @@ def test_stop_ends_every_kind_of_wait(theatre: Theatre) -> None:
         await stage.running
         assert asyncio.get_running_loop().time() == before
 
-    theatre.show(play, poll_interval_millis=30_000)
+    theatre.show(play, poll_interval=30_000)
     theatre.show(play, FakeClient(unavailable(retry_after=60)))
     theatre.show(play, paused=True)
     theatre.show(play, FakeClient(tasks("a")), slots=1)
