@@ -7,10 +7,11 @@ import inspect
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from podium.models import TaskResult
@@ -107,8 +108,9 @@ class TaskPaused(TaskRunnerEvent):
 class TaskRunnerEventsListener(Protocol):
     """What a listener may implement: every method is optional, ``def`` or ``async def``.
 
-    Listeners are called one after another in a thread of their own, in the user's process: they keep their state,
-    and a slow or failing one delays no poll and no task. No listener has to inherit from this class;
+    A listener is an ordinary object of the user's process and keeps its state. It is called in a thread of its own,
+    in the order of the events, and sees all of them: those of every worker, whatever process its functions run in. A
+    slow or failing one delays no poll, no task and no other listener. No listener has to inherit from this class;
     ``isinstance(x, TaskRunnerEventsListener)`` asks whether ``x`` has all the methods, which nobody requires.
     """
 
@@ -154,66 +156,139 @@ HANDLERS: dict[str, type[TaskRunnerEvent]] = {
 }
 
 
+#: Events that a listener may be behind; what comes then is left out for it.
+MAX_BEHIND: Final = 100_000
+
+
 class EventDispatcher:
-    """Hands events to listeners, in order, in one thread that starts with the first event somebody wants to hear."""
+    """Hands every event to every listener that wants it, in order.
+
+    Each listener has a thread of its own, which starts with the first event that it wants to hear: a slow or failing
+    one holds up neither the engine nor the other listeners. A listener with ``handles_events_inline = True`` is called
+    by the publisher itself; it must return within microseconds, as metrics do.
+    """
 
     def __init__(self, listeners: Iterable[object] = ()) -> None:
-        self._handlers: dict[type[TaskRunnerEvent], list[Callable[[Any], Any]]] = {}
-        self._queue: queue.SimpleQueue[TaskRunnerEvent | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        #: The ``id()`` of handlers whose failure was logged: they live as long as this object, and may be unhashable.
-        self._reported: set[int] = set()
+        self._takers: dict[type[TaskRunnerEvent], list[Callable[[Any], None]]] = {}
+        self._mailboxes: list[_Mailbox] = []
         for listener in listeners:
-            for name, event_type in HANDLERS.items():
-                method = getattr(listener, name, None)
-                # A class that inherits the protocol has its empty methods; they are nobody's handlers.
-                if callable(method) and getattr(type(listener), name, None) is not getattr(
-                    TaskRunnerEventsListener, name
-                ):
-                    self._handlers.setdefault(event_type, []).append(method)
+            handlers = _handlers_of(listener)
+            if getattr(listener, "handles_events_inline", False) is True:  # a mock has every attribute
+                for event_type, handler in handlers.items():
+                    self._takers.setdefault(event_type, []).append(_Caller(handler))
+            else:
+                mailbox = _Mailbox(listener, handlers)
+                self._mailboxes.append(mailbox)
+                for event_type in handlers:
+                    self._takers.setdefault(event_type, []).append(mailbox.put)
 
     def has_listeners(self, event_type: type[TaskRunnerEvent]) -> bool:
         """Whether an event of that type would be heard: build none that would not."""
-        return event_type in self._handlers
+        return event_type in self._takers
 
     def publish(self, event: TaskRunnerEvent) -> None:
-        """Queue an event for its listeners and return at once."""
-        if type(event) not in self._handlers:
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._deliver, name="podium-listeners", daemon=True)
-            self._thread.start()
-        self._queue.put(event)
+        """Hand an event over and return at once."""
+        for take in self._takers.get(type(event), ()):
+            take(event)
 
     def delivers_in_this_thread(self) -> bool:
         """Whether the caller is a listener that is being called."""
-        return threading.current_thread() is self._thread
+        return any(mailbox.thread is threading.current_thread() for mailbox in self._mailboxes)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver what is queued, for at most ``timeout`` seconds."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join(timeout)
-            self._thread = None
+        """Deliver what is queued, for at most ``timeout`` seconds in all."""
+        deadline = time.monotonic() + timeout
+        for mailbox in self._mailboxes:
+            mailbox.end()
+        for mailbox in self._mailboxes:
+            mailbox.join(max(0.0, deadline - time.monotonic()))
+
+
+def _handlers_of(listener: object) -> dict[type[TaskRunnerEvent], Callable[[Any], Any]]:
+    """Return the methods that a listener implements. The empty ones of the protocol are nobody's handlers."""
+    return {
+        event_type: getattr(listener, name)
+        for name, event_type in HANDLERS.items()
+        if callable(getattr(listener, name, None))
+        and getattr(type(listener), name, None) is not getattr(TaskRunnerEventsListener, name)
+    }
+
+
+class _Caller:
+    """Calls a handler; its first failure is logged, a thousand more would hide the rest."""
+
+    def __init__(self, handler: Callable[[Any], Any]) -> None:
+        self._handler = handler
+        self._failed = False
+
+    def __call__(self, event: TaskRunnerEvent) -> Any:
+        try:
+            return self._handler(event)
+        except BaseException as error:  # a sys.exit() must not end the thread that calls, either
+            self.complain(error)
+            return None
+
+    def complain(self, error: BaseException) -> None:
+        """Log what the handler raised, if it is the first time."""
+        if not self._failed:
+            self._failed = True
+            text = "event listener %r failed; further failures of it are not logged"
+            logger.error(text, self._handler, exc_info=error)
+
+
+class _Mailbox:
+    """The events that one listener has still to hear, and the thread that calls it."""
+
+    def __init__(self, listener: object, handlers: dict[type[TaskRunnerEvent], Callable[[Any], Any]]) -> None:
+        self._listener = listener
+        self._callers = {event_type: _Caller(handler) for event_type, handler in handlers.items()}
+        self._queue: queue.SimpleQueue[TaskRunnerEvent | None] = queue.SimpleQueue()
+        self._left_out = 0
+        self.thread: threading.Thread | None = None
+
+    def put(self, event: TaskRunnerEvent) -> None:
+        """Queue an event. A listener that is far behind gets no more until it has caught up a little.
+
+        It still gets every result that could not be delivered: it may be the one that saves them.
+        """
+        if self._queue.qsize() >= MAX_BEHIND and not isinstance(event, TaskUpdateFailure):
+            if not self._left_out:
+                logger.error("event listener %r is %d events behind: it misses what comes now",
+                             self._listener, MAX_BEHIND)  # fmt: skip
+            self._left_out += 1
+            return
+        if self._left_out:
+            logger.error("event listener %r missed %d events", self._listener, self._left_out)
+            self._left_out = 0
+        if self.thread is None:
+            name = f"podium-listener-{type(self._listener).__name__}"
+            self.thread = threading.Thread(target=self._deliver, name=name, daemon=True)
+            self.thread.start()
+        self._queue.put(event)
+
+    def end(self) -> None:
+        """Let the thread end after what is queued."""
+        self._queue.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end of the thread."""
+        if self.thread is not None:
+            self.thread.join(timeout)
+            self.thread = None
 
     def _deliver(self) -> None:
         loop = asyncio.new_event_loop()
         try:
             while (event := self._queue.get()) is not None:
-                for handler in self._handlers[type(event)]:
-                    self._call(loop, handler, event)
+                caller = self._callers[type(event)]
+                result = caller(event)
+                if inspect.isawaitable(result):
+                    try:
+                        loop.run_until_complete(_finish(result))
+                    except BaseException as error:  # nor may a cancelled coroutine
+                        caller.complain(error)
         finally:
             loop.close()
-
-    def _call(self, loop: asyncio.AbstractEventLoop, handler: Callable[[Any], Any], event: TaskRunnerEvent) -> None:
-        try:
-            result = handler(event)
-            if inspect.isawaitable(result):
-                loop.run_until_complete(_finish(result))
-        except BaseException:  # a sys.exit() or a cancelled coroutine must not end the thread that serves the others
-            if id(handler) not in self._reported:  # the first failure says it all; a thousand more would hide the rest
-                self._reported.add(id(handler))
-                logger.exception("event listener %r failed; further failures of it are not logged", handler)
 
 
 async def _finish(awaitable: Any) -> None:

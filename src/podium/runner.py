@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from podium.backoff import Backoff
@@ -128,7 +129,7 @@ class Runner:
     def set_paused(self, paused: bool) -> None:
         """Stop or resume polling and chaining; running tasks are not touched."""
         if paused and not self.paused:
-            self._events.publish(TaskPaused(task_type=self._task_type))
+            self._announce(TaskPaused)
         self.paused = paused
         self._wake.set()
 
@@ -140,7 +141,7 @@ class Runner:
     async def run(self) -> None:
         """Poll until stopped."""
         if self.paused:
-            self._events.publish(TaskPaused(task_type=self._task_type))
+            self._announce(TaskPaused)
         while not self._stopping:
             free = min(self.slots - self.running, self._crew.free(self._place))
             if self._waiting and free > 0:
@@ -185,7 +186,7 @@ class Runner:
 
     async def _poll(self, count: int) -> None:
         options = self.worker.options
-        self._events.publish(PollStarted(task_type=self._task_type, worker_id=self.worker_id, poll_count=count))
+        self._announce(PollStarted, worker_id=self.worker_id, poll_count=count)
         begun = time.monotonic()
         try:
             raw_tasks = await self._client.poll_tasks(
@@ -198,16 +199,11 @@ class Runner:
         except PodiumError as error:
             now = time.monotonic()
             self._next_poll = now + self._trouble.delay_after(error)
-            duration = (now - begun) * 1000
-            self._events.publish(PollFailure(task_type=self._task_type, duration_ms=duration, cause=error))
+            self._announce(PollFailure, duration_ms=(now - begun) * 1000, cause=error)
             return
         self._trouble.over()
         self.last_poll = now = time.monotonic()
-        self._events.publish(
-            PollCompleted(
-                task_type=self._task_type, duration_ms=(now - begun) * 1000, tasks_received=len(raw_tasks)
-            )
-        )  # fmt: skip
+        self._announce(PollCompleted, duration_ms=(now - begun) * 1000, tasks_received=len(raw_tasks))
         self._backlog = len(raw_tasks) >= count
         self._empty_polls = 0 if raw_tasks else self._empty_polls + 1
         self._next_poll = now + self._idle_backoff.delay(self._empty_polls)
@@ -283,14 +279,14 @@ class Runner:
         return final and self._backlog and not self._waiting and not self.paused and not self._stopping
 
     async def _execute(self, task: PolledTask) -> Outcome:
-        self._publish(TaskExecutionStarted, task)
+        self._announce_of(task, TaskExecutionStarted)
         outcome = await self._crew.run(self._place, task)
         if not outcome.body:
             outcome = self._worded(task, outcome)
         duration = outcome.duration * 1000
         if outcome.status in {TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS}:
             size = outcome.output_size
-            self._publish(TaskExecutionCompleted, task, duration_ms=duration, output_size_bytes=size)
+            self._announce_of(task, TaskExecutionCompleted, outcome, duration_ms=duration, output_size_bytes=size)
         else:
             cause = outcome.cause or Cause(outcome.status, "the function returned this state")
             task_logger.warning(
@@ -298,7 +294,7 @@ class Runner:
                 task.task_id, self._task_type, task.workflow_id, task.head.retry_count, cause.type_name, cause.message,
             )  # fmt: skip
             error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
-            self._publish(TaskExecutionFailure, task, duration_ms=duration, cause=error)
+            self._announce_of(task, TaskExecutionFailure, outcome, duration_ms=duration, cause=error)
         return outcome
 
     def _worded(self, task: PolledTask, outcome: Outcome) -> Outcome:
@@ -309,8 +305,14 @@ class Runner:
             ids_of(task), outcome.key, self.worker_id, outcome.cause, terminal=terminal, started=outcome.started
         )
 
-    def _publish(self, kind: type[Any], task: PolledTask, **fields: Any) -> None:
+    def _announce(self, kind: type[Any], **fields: Any) -> None:
+        if self._events.has_listeners(kind):  # nobody pays for an event that nobody hears
+            self._events.publish(kind(task_type=self._task_type, **fields))
+
+    def _announce_of(self, task: PolledTask, kind: type[Any], outcome: Outcome | None = None, **fields: Any) -> None:
         if self._events.has_listeners(kind):
+            if outcome is not None:  # when the function ended, not when the engine heard of it
+                fields["timestamp"] = datetime.fromtimestamp(outcome.started + outcome.duration, UTC)
             event = kind(
                 task_type=self._task_type,
                 task_id=task.task_id,

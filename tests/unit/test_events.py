@@ -254,3 +254,70 @@ def test_handler_need_not_be_hashable(caplog: pytest.LogCaptureFixture) -> None:
     delivered([Holds()], started(1), started(2))
     assert Holds.on_poll_started.calls == 2
     assert len(caplog.records) == 1
+
+
+# one listener and another
+
+
+def test_D12_slow_listener_does_not_hold_up_another() -> None:
+    go, heard = threading.Event(), threading.Event()
+
+    class Quick:
+        def on_poll_started(self, event: PollStarted) -> None:
+            heard.set()
+
+    dispatcher = EventDispatcher([Fails(lambda: go.wait(10)), Quick()])
+    dispatcher.publish(started(1))
+    assert heard.wait(10)
+    go.set()
+    dispatcher.close()
+
+
+def test_inline_listener_is_called_by_the_publisher_and_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    class Inline(Fails):
+        handles_events_inline = True
+
+    seen: list[threading.Thread] = []
+
+    def note() -> NoReturn:
+        seen.append(threading.current_thread())
+        raise ValueError("no luck")
+
+    dispatcher = EventDispatcher([Inline(note)])
+    dispatcher.publish(started(1))
+    dispatcher.publish(started(2))
+    assert seen == [threading.current_thread()] * 2
+    assert len(caplog.records) == 1
+    dispatcher.close()
+
+
+def test_listener_far_behind_misses_events_and_it_is_told_but_no_lost_result(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("podium.events.MAX_BEHIND", 3)
+    busy, go = threading.Event(), threading.Event()
+    heard: list[TaskRunnerEvent] = []
+
+    class Slow:
+        def on_poll_started(self, event: PollStarted) -> None:
+            busy.set()
+            go.wait(10)
+            heard.append(event)
+
+        def on_task_update_failure(self, event: TaskUpdateFailure) -> None:
+            heard.append(event)
+            go.set()
+
+    polls = [started(count) for count in range(10)]
+    lost = next(event for event in EVENTS if isinstance(event, TaskUpdateFailure))
+    dispatcher = EventDispatcher([Slow()])
+    dispatcher.publish(polls[0])
+    assert busy.wait(10)
+    for event in polls[1:]:
+        dispatcher.publish(event)
+    dispatcher.publish(lost)
+    go.set()
+    dispatcher.close()
+    assert heard == [*polls[:4], lost]
+    assert "is 3 events behind" in caplog.messages[0]
+    assert "missed 6 events" in caplog.messages[1]
