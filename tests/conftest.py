@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 
-_SETTINGS = (
-    "CONDUCTOR_SERVER_URL",
-    "CONDUCTOR_AUTH_KEY",
-    "CONDUCTOR_AUTH_SECRET",
-    "CONDUCTOR_REQUIRE_TLS",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-)
+_PREFIXES = ("CONDUCTOR_", "CONDUCTOR.", "WORKER_CANONICAL_METRICS")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def pytest_configure() -> None:
@@ -26,6 +19,6 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in _SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    for name in list(os.environ):
+        if name.upper().startswith(_PREFIXES) or name.upper() in _PROXIES:
+            monkeypatch.delenv(name)

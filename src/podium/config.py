@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from podium.errors import ConfigError
+from podium.options import read_flag
 
 DEFAULT_SERVER_URL = "http://localhost:8080/api"
 
@@ -27,32 +30,51 @@ class AuthenticationSettings:
                 raise ConfigError(f"AuthenticationSettings.{name} is empty")
 
 
+#: The default of a setting that the environment may give.
+_ENVIRONMENT: Final[Any] = None
+
+
+class _Variable(NamedTuple):
+    """An environment variable for a setting; ``read`` raises ValueError with what is expected instead."""
+
+    name: str
+    read: Callable[[str], Any]
+    default: Any
+
+
 @dataclass(frozen=True, repr=False)
 class Configuration:
     """How to reach the server.
 
+    An argument wins over the environment variable named beside it, which wins over the default in parentheses.
+
     server_api_url
-        URL of the API, such as ``http://localhost:8080/api``, used as it is. Default: the environment variable
-        CONDUCTOR_SERVER_URL, else ``http://localhost:8080/api``.
+        CONDUCTOR_SERVER_URL. URL of the API, used as it is (``http://localhost:8080/api``).
     base_url
         The same without ``/api``; ``server_api_url`` wins. The only setting that may be given by position.
     authentication_settings
-        Default: CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET if both are set, else no authentication.
+        CONDUCTOR_AUTH_KEY and CONDUCTOR_AUTH_SECRET. Credentials (none).
     auth_token_ttl_min
         Age in minutes at which a token is renewed (45).
     verify_ssl
-        Check the server's certificate (True). False is logged as a warning at each start.
+        CONDUCTOR_TLS_INSECURE, which says the opposite. Check the server's certificate (True). False is logged as a
+        warning at each start.
     ssl_ca_cert
-        PEM file with certificate authorities to trust besides those of the system.
+        CONDUCTOR_TLS_CA_PATH. PEM file with certificate authorities to trust besides those of the system (none).
     cert_file, key_file
-        PEM files of the client certificate and its unencrypted key, for servers that ask for one.
+        CONDUCTOR_TLS_CERT_PATH, CONDUCTOR_TLS_KEY_PATH. PEM files of the client certificate and its unencrypted key,
+        for servers that ask for one (none).
     require_tls
-        Refuse a plain http URL unless it is of this machine. Default: CONDUCTOR_REQUIRE_TLS, else False.
+        CONDUCTOR_REQUIRE_TLS. Refuse a plain http URL unless it is of this machine (False).
     proxy
-        URL of an HTTP proxy, with user and password if it wants them. Default: the environment (HTTPS_PROXY,
-        HTTP_PROXY, ALL_PROXY, NO_PROXY); NO_PROXY does not limit a proxy that is set here.
+        CONDUCTOR_PROXY_URL. URL of an HTTP proxy, with user and password if it wants them; NO_PROXY does not limit it.
+        Without one, the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY decide.
+    register_schema
+        CONDUCTOR_REGISTER_SCHEMAS. Whether workers register JSON schemas of their input and output, if they do not
+        say so themselves (False).
     connect_timeout, request_timeout
-        Seconds (10, 60). A poll has its own limit: its long-poll time plus 5 s.
+        CONDUCTOR_CONNECT_TIMEOUT_MS, CONDUCTOR_REQUEST_TIMEOUT_MS. Seconds (10, 60); the variables are in
+        milliseconds. A poll has its own limit: its long-poll time plus 5 s.
 
     Raises ConfigError for a value that cannot work, also of an environment variable.
     """
@@ -62,41 +84,75 @@ class Configuration:
     server_api_url: str | None = None
     authentication_settings: AuthenticationSettings | None = None
     auth_token_ttl_min: float = 45
-    verify_ssl: bool = True
-    ssl_ca_cert: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    require_tls: bool | None = None
-    proxy: str | None = None
-    connect_timeout: float = 10.0
-    request_timeout: float = 60.0
+    verify_ssl: bool = _ENVIRONMENT
+    ssl_ca_cert: str | None = _ENVIRONMENT
+    cert_file: str | None = _ENVIRONMENT
+    key_file: str | None = _ENVIRONMENT
+    require_tls: bool = _ENVIRONMENT
+    proxy: str | None = _ENVIRONMENT
+    register_schema: bool = _ENVIRONMENT
+    connect_timeout: float = _ENVIRONMENT
+    request_timeout: float = _ENVIRONMENT
     #: The resolved API URL without a trailing slash.
     host: str = field(init=False)
+    #: Setting -> "code", "default", or the name of the environment variable that its value comes from.
+    sources: dict[str, str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "host", self._resolve_host())
-        if self.authentication_settings is None:
-            object.__setattr__(self, "authentication_settings", _credentials_from_environment())
-        elif not isinstance(self.authentication_settings, AuthenticationSettings):
-            raise ConfigError(
-                "Configuration.authentication_settings: expected AuthenticationSettings(key_id=..., key_secret=...), "
-                f"not {type(self.authentication_settings).__name__}"
-            )
+        source, host = self._resolve_host()
+        object.__setattr__(self, "host", host)
+        object.__setattr__(self, "sources", {"host": source})
+        for name, variable in _VARIABLES.items():
+            self._resolve(name, variable)
+        self._resolve_credentials()
+        for name in ("verify_ssl", "require_tls", "register_schema"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"Configuration.{name}={getattr(self, name)!r}: expected True or False")
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
-                raise ConfigError(f"Configuration.{name}: no such file: {path}")
+                raise ConfigError(f"{self._named(name)}: no such file: {path}")
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigError("Configuration.cert_file and key_file belong together: give both or neither")
         self._check_pem_files()
         if self.proxy is not None:
-            object.__setattr__(self, "proxy", _checked_proxy("Configuration.proxy", self.proxy))
+            object.__setattr__(self, "proxy", _checked_proxy(self._named("proxy"), self.proxy))
         self._check_scheme()
         for name in ("connect_timeout", "request_timeout", "auth_token_ttl_min"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"Configuration.{name} must be above 0, not {getattr(self, name)!r}")
+                raise ConfigError(f"{self._named(name)} must be above 0, not {getattr(self, name)!r}")
 
-    def _resolve_host(self) -> str:
+    def _resolve(self, name: str, variable: _Variable) -> None:
+        if getattr(self, name) is not None:
+            self.sources[name] = "code"
+            return
+        text = os.environ.get(variable.name, "")
+        try:
+            value = variable.read(text) if text else variable.default
+        except ValueError as error:
+            raise ConfigError(f"environment variable {variable.name}={text!r}: expected {error}") from None
+        object.__setattr__(self, name, value)
+        self.sources[name] = variable.name if text else "default"
+
+    def _resolve_credentials(self) -> None:
+        if self.authentication_settings is None:
+            found = _credentials_from_environment()
+            object.__setattr__(self, "authentication_settings", found)
+            self.sources["authentication"] = "default" if found is None else "CONDUCTOR_AUTH_KEY"
+        elif isinstance(self.authentication_settings, AuthenticationSettings):
+            self.sources["authentication"] = "code"
+        else:
+            raise ConfigError(
+                "Configuration.authentication_settings: expected AuthenticationSettings(key_id=..., key_secret=...), "
+                f"not {type(self.authentication_settings).__name__}"
+            )
+
+    def _named(self, name: str) -> str:
+        """Return what a user has to change: the variable if the setting comes from one."""
+        source = self.sources.get(name, "code")
+        return f"Configuration.{name}" if source in {"code", "default"} else source
+
+    def _resolve_host(self) -> tuple[str, str]:
         if self.server_api_url is not None:
             source, url = "server_api_url", self.server_api_url
         elif self.base_url is not None:
@@ -109,7 +165,7 @@ class Configuration:
             source, url = "CONDUCTOR_SERVER_URL", os.environ["CONDUCTOR_SERVER_URL"]
         else:
             source, url = "default", DEFAULT_SERVER_URL
-        return _checked_url(source, url)
+        return source, _checked_url(source, url)
 
     def __repr__(self) -> str:
         auth = "set" if self.authentication_settings else "none"
@@ -117,8 +173,6 @@ class Configuration:
         return f"Configuration(host={masked_url(self.host)!r}, authentication={auth}, proxy={proxy!r})"
 
     def _check_scheme(self) -> None:
-        if self.require_tls is None:
-            object.__setattr__(self, "require_tls", _flag_from_environment("CONDUCTOR_REQUIRE_TLS"))
         parts = urlsplit(self.host)
         if self.require_tls and parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ConfigError(
@@ -200,13 +254,26 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def _flag_from_environment(name: str) -> bool:
-    text = os.environ.get(name, "").strip().lower()
-    if text in {"1", "true", "yes", "on"}:
-        return True
-    if text in {"", "0", "false", "no", "off"}:
-        return False
-    raise ConfigError(f"{name}: {text!r} is neither true nor false")
+def _read_seconds(text: str) -> float:
+    """Read milliseconds as seconds."""
+    try:
+        return float(text) / 1000
+    except ValueError:
+        raise ValueError("a number of milliseconds above 0") from None
+
+
+#: The settings that the environment may give. The names are those of the other SDKs.
+_VARIABLES: Final[Mapping[str, _Variable]] = {
+    "verify_ssl": _Variable("CONDUCTOR_TLS_INSECURE", lambda text: not read_flag(text), default=True),
+    "ssl_ca_cert": _Variable("CONDUCTOR_TLS_CA_PATH", str, None),
+    "cert_file": _Variable("CONDUCTOR_TLS_CERT_PATH", str, None),
+    "key_file": _Variable("CONDUCTOR_TLS_KEY_PATH", str, None),
+    "require_tls": _Variable("CONDUCTOR_REQUIRE_TLS", read_flag, default=False),
+    "proxy": _Variable("CONDUCTOR_PROXY_URL", str, None),
+    "register_schema": _Variable("CONDUCTOR_REGISTER_SCHEMAS", read_flag, default=False),
+    "connect_timeout": _Variable("CONDUCTOR_CONNECT_TIMEOUT_MS", _read_seconds, 10.0),
+    "request_timeout": _Variable("CONDUCTOR_REQUEST_TIMEOUT_MS", _read_seconds, 60.0),
+}
 
 
 def _checked_url(source: str, url: str) -> str:

@@ -22,33 +22,62 @@ Isolation = Literal["process", "thread"]
 MAX_POLL_TIMEOUT_MS = 5000
 
 
-def _number(minimum: float, maximum: float | None = None, *, whole: bool = True) -> Callable[[Any], str | None]:
+@dataclass(frozen=True)
+class Kind:
+    """The values that an option takes.
+
+    ``refusal`` returns what is expected instead of a value, None for a value that is allowed. ``parse`` reads a value
+    from the text of an environment variable, and raises ValueError; it is None for what no text can say.
+    """
+
+    refusal: Callable[[Any], str | None]
+    parse: Callable[[str], Any] | None
+
+
+_FLAGS: Mapping[str, bool] = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def read_flag(text: str) -> bool:
+    """Read a boolean of the environment; raises ValueError with what is expected."""
+    try:
+        return _FLAGS[text.strip().lower()]
+    except KeyError:
+        raise ValueError(f"one of {', '.join(_FLAGS)}") from None
+
+
+def _number(minimum: float, maximum: float | None = None, *, whole: bool = True) -> Kind:
     kind = "a whole number" if whole else "a number"
     limits = f"{kind} of {minimum} or more" if maximum is None else f"{kind} from {minimum} to {maximum}"
 
-    def check(value: Any) -> str | None:
+    def refusal(value: Any) -> str | None:
         types = (int,) if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, types) or not minimum <= value < math.inf:
             return limits
         return limits if maximum is not None and value > maximum else None
 
-    return check
+    def parse(text: str) -> float:
+        try:
+            return int(text) if whole or text.strip().isdecimal() else float(text)
+        except ValueError:
+            raise ValueError(limits) from None
+
+    return Kind(refusal, parse)
 
 
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "True or False"
+def _one_of(*allowed: str) -> Kind:
+    words = " or ".join(repr(word) for word in allowed)
+    return Kind(lambda value: None if value in allowed else words, lambda text: text.strip().lower())
 
 
-def _text(value: Any) -> str | None:
+def _refusal_of_text(value: Any) -> str | None:
     good = isinstance(value, str) and value and value.isprintable()
     return None if good else "a non-empty text without control characters"
 
 
-def _one_of(*allowed: str) -> Callable[[Any], str | None]:
-    return lambda value: None if value in allowed else " or ".join(repr(word) for word in allowed)
-
-
-def _task_def(value: Any) -> str | None:
+def _refusal_of_task_def(value: Any) -> str | None:
     if not isinstance(value, TaskDef):
         return "a TaskDef"
     try:
@@ -61,8 +90,14 @@ def _task_def(value: Any) -> str | None:
     return None
 
 
-def _option(default: Any, check: Callable[[Any], str | None], doc: str) -> Any:
-    return field(default=default, metadata={"check": check, "doc": doc})
+_FLAG = Kind(lambda value: None if isinstance(value, bool) else "True or False", read_flag)
+#: An empty variable takes back what the code says.
+_TEXT = Kind(_refusal_of_text, lambda text: text or None)
+_TASK_DEF = Kind(_refusal_of_task_def, None)
+
+
+def _option(default: Any, kind: Kind, doc: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "doc": doc})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,42 +110,60 @@ class WorkerOptions:
     poll_interval: float = _option(
         100, _number(0, whole=False), "longest pause between two polls of an empty queue, in ms"
     )
-    domain: str | None = _option(None, _text, "task domain to poll; None polls the queue without a domain")
-    worker_id: str | None = _option(None, _text, "id that the server shows for this worker; None is the host name")
+    domain: str | None = _option(None, _TEXT, "task domain to poll; None polls the queue without a domain")
+    worker_id: str | None = _option(None, _TEXT, "id that the server shows for this worker; None is the host name")
     thread_count: int = _option(1, _number(1), "tasks that run at the same time in one process, for def and async def")
-    register_task_def: bool = _option(False, _flag, "register the task definition at start")
+    register_task_def: bool = _option(False, _FLAG, "register the task definition at start")
     poll_timeout: int = _option(
         100, _number(0, MAX_POLL_TIMEOUT_MS), "how long the server may hold a poll of an empty queue, in ms"
     )
     lease_extend_enabled: bool = _option(
-        False, _flag, "keep a running task's lease by heartbeats, so that it may outlast its response timeout"
+        False, _FLAG, "keep a running task's lease by heartbeats, so that it may outlast its response timeout"
     )
-    task_def: TaskDef | None = _option(None, _task_def, "template for the registered task definition")
-    overwrite_task_def: bool = _option(True, _flag, "update an existing definition with what task_def states")
-    strict_schema: bool = _option(False, _flag, "refuse input fields that the function has no parameter for")
+    task_def: TaskDef | None = _option(None, _TASK_DEF, "template for the registered task definition")
+    overwrite_task_def: bool = _option(True, _FLAG, "update an existing definition with what task_def states")
+    strict_schema: bool = _option(False, _FLAG, "refuse input fields that the function has no parameter for")
     register_schema: bool | None = _option(
-        None, _flag, "register JSON schemas of input and output at start; None is the Configuration's register_schema"
+        None, _FLAG, "register JSON schemas of input and output at start; None is the Configuration's register_schema"
     )
-    paused: bool = _option(False, _flag, "start without polling, until set_paused(name, False)")
+    paused: bool = _option(False, _FLAG, "start without polling, until set_paused(name, False)")
     isolation: Isolation | None = _option(
         None, _one_of("process", "thread"), "where the function runs; None is the TaskHandler's isolation"
     )
-    group: str | None = _option(None, _text, "workers of the same group share their child processes")
+    group: str | None = _option(None, _TEXT, "workers of the same group share their child processes")
     processes: int | None = _option(None, _number(1), "number of child processes; None is the TaskHandler's")
 
     def __post_init__(self) -> None:
-        for option in dataclasses.fields(self):
+        for option in OPTIONS:
             value = getattr(self, option.name)
-            if value is None and option.default is None:
-                continue
-            allowed = option.metadata["check"](value)
-            if allowed is not None:
-                raise DeclarationError(f"{option.name}={value!r}: expected {allowed}")
+            refusal = _refusal(option, value)
+            if refusal is not None:
+                raise DeclarationError(f"{option.name}={value!r}: expected {refusal}")
+
+
+OPTIONS: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(WorkerOptions)
+OPTION_NAMES: tuple[str, ...] = tuple(option.name for option in OPTIONS)
+
+
+def _refusal(option: dataclasses.Field[Any], value: Any) -> str | None:
+    if value is None and option.default is None:
+        return None
+    refusal: str | None = option.metadata["kind"].refusal(value)
+    return refusal
+
+
+def read_option(name: str, text: str) -> Any:
+    """Return the value of an option that a text stands for; raises ValueError with what is expected instead."""
+    option = OPTIONS[OPTION_NAMES.index(name)]
+    value = option.metadata["kind"].parse(text)
+    refusal = _refusal(option, value)
+    if refusal is not None:
+        raise ValueError(refusal)
+    return value
 
 
 _DESCRIBED = "\n".join(
-    f"- ``{option.name}`` (default {option.default!r}): {option.metadata['doc']}"
-    for option in dataclasses.fields(WorkerOptions)
+    f"- ``{option.name}`` (default {option.default!r}): {option.metadata['doc']}" for option in OPTIONS
 )
 
 
@@ -142,7 +195,12 @@ _ELSEWHERE: Mapping[str, str] = {
     ),
 }  # fmt: skip
 
-OPTION_NAMES: tuple[str, ...] = tuple(option.name for option in dataclasses.fields(WorkerOptions))
+#: Every name by which an environment variable may set an option, and the option.
+ENVIRONMENT_NAMES: Mapping[str, str] = {
+    name: known
+    for name, known in [*((name, name) for name in OPTION_NAMES), *ALIASES.items()]
+    if OPTIONS[OPTION_NAMES.index(known)].metadata["kind"].parse is not None
+}
 
 
 def _hint(unknown: str) -> str:

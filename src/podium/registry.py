@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import inspect
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from podium.errors import DeclarationError
-from podium.options import WorkerOptions, make_options, with_options
+from podium.options import ALIASES, OPTION_NAMES, WorkerOptions, make_options, with_options
 from podium.workflow import SimpleTask
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+#: Sources of an option's value that are no environment variable.
+DEFAULT: Final = "default"
+CODE: Final = "code"
 
 #: The keyword that turns a call into a step of a workflow definition.
 _REF_NAME = "task_ref_name"
@@ -67,7 +73,7 @@ class Worker:
     Raises DeclarationError for a name, function or option that could never work.
     """
 
-    __slots__ = ("declared_at", "function", "is_async", "options", "task_definition_name")
+    __slots__ = ("declared_at", "function", "is_async", "options", "sources", "task_definition_name")
 
     def __init__(
         self,
@@ -81,6 +87,10 @@ class Worker:
             options = {"poll_interval": poll_interval} | options
         owner = f"worker {task_definition_name!r}"
         self.options: WorkerOptions = make_options(owner, options)
+        #: Where each option's value comes from: "default", "code", or the name of an environment variable.
+        self.sources: Mapping[str, str] = dict.fromkeys(OPTION_NAMES, DEFAULT) | dict.fromkeys(
+            (ALIASES.get(name, name) for name in options), CODE
+        )
         self.function = original_function(_checked_function(owner, execute_function))
         #: Decided here, once: nothing else asks whether the function is async.
         self.is_async = is_async_callable(self.function)
@@ -95,6 +105,13 @@ class Worker:
     def execute_function(self) -> Callable[..., Any]:
         """The function that runs the tasks."""
         return self.function
+
+    def with_values(self, values: Mapping[str, Any], sources: Mapping[str, str]) -> Worker:
+        """Return a copy with other values for some options, and where these come from."""
+        twin = copy.copy(self)
+        twin.options = dataclasses.replace(self.options, **values)
+        twin.sources = {**self.sources, **sources}
+        return twin
 
     def __repr__(self) -> str:
         domain = f", domain={self.domain!r}" if self.domain else ""

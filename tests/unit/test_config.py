@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from podium.config import AuthenticationSettings, Configuration, masked_url
+from certificates import Authority
+from podium.config import _VARIABLES, AuthenticationSettings, Configuration, masked_url
 from podium.errors import ConfigError
 
 NO_URL = [
@@ -76,3 +78,67 @@ def test_credentials_of_another_type_are_refused_with_the_fix() -> None:
 )
 def test_user_and_password_of_a_url_are_hidden_also_if_it_is_none(url: str, masked: str) -> None:
     assert masked_url(url) == masked
+
+
+# settings from the environment
+
+
+def test_environment_gives_what_the_code_leaves_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = Authority(tmp_path).cert
+    monkeypatch.setenv("CONDUCTOR_TLS_CA_PATH", authority)
+    monkeypatch.setenv("CONDUCTOR_TLS_INSECURE", "yes")
+    monkeypatch.setenv("CONDUCTOR_PROXY_URL", "proxy:3128")
+    monkeypatch.setenv("CONDUCTOR_REGISTER_SCHEMAS", "ON")
+    monkeypatch.setenv("CONDUCTOR_CONNECT_TIMEOUT_MS", "1500")
+    configuration = Configuration(request_timeout=7)
+    assert configuration.ssl_ca_cert == authority
+    assert not configuration.verify_ssl
+    assert configuration.proxy == "http://proxy:3128"
+    assert configuration.register_schema
+    assert (configuration.connect_timeout, configuration.request_timeout) == (1.5, 7)
+    assert configuration.sources["connect_timeout"] == "CONDUCTOR_CONNECT_TIMEOUT_MS"
+    assert configuration.sources["request_timeout"] == "code"
+    assert configuration.sources["key_file"] == "default"
+
+
+def test_code_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDUCTOR_REGISTER_SCHEMAS", "true")
+    monkeypatch.setenv("CONDUCTOR_TLS_INSECURE", "true")
+    monkeypatch.setenv("CONDUCTOR_PROXY_URL", "http://other:1")
+    configuration = Configuration(register_schema=False, verify_ssl=True, proxy="http://mine:2")
+    assert (configuration.register_schema, configuration.verify_ssl) == (False, True)
+    assert configuration.proxy == "http://mine:2"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "complaint"),
+    [
+        ("CONDUCTOR_REGISTER_SCHEMAS", "maybe", "CONDUCTOR_REGISTER_SCHEMAS='maybe': expected one of true"),
+        ("CONDUCTOR_TLS_INSECURE", "2", "CONDUCTOR_TLS_INSECURE='2': expected one of true"),
+        ("CONDUCTOR_CONNECT_TIMEOUT_MS", "soon", "CONDUCTOR_CONNECT_TIMEOUT_MS='soon': expected a number"),
+        ("CONDUCTOR_REQUEST_TIMEOUT_MS", "0", "CONDUCTOR_REQUEST_TIMEOUT_MS must be above 0"),
+        ("CONDUCTOR_TLS_CA_PATH", "/no/such.pem", "CONDUCTOR_TLS_CA_PATH: no such file: /no/such.pem"),
+        ("CONDUCTOR_PROXY_URL", "http://[", "CONDUCTOR_PROXY_URL: not a proxy URL"),
+    ],
+)
+def test_wrong_variable_is_named_with_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, complaint: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError) as caught:
+        Configuration()
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["verify_ssl", "require_tls", "register_schema"])
+def test_flag_in_code_is_a_bool(name: str) -> None:
+    settings: dict[str, Any] = {name: "yes"}
+    with pytest.raises(ConfigError, match=f"Configuration.{name}='yes': expected True or False"):
+        Configuration(**settings)
+
+
+def test_every_setting_is_described_with_its_variable() -> None:
+    text = Configuration.__doc__ or ""
+    for name, variable in _VARIABLES.items():
+        assert f"    {name}\n" in text or f"{name}\n" in text or f"{name}," in text
+        assert variable.name in text
