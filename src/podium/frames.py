@@ -1,7 +1,7 @@
 """What the parent and a crew child say to each other: length-prefixed msgpack frames over one socketpair.
 
     parent -> child    Boot, Run, Cancel, Exit
-    child  -> parent   Ready, BootFailed, Outcome, LogLine
+    child  -> parent   Ready, BootFailed, Outcome, Beat
 
 Pure: bytes in, frames out. Only podium's own processes talk here, and nothing is ever unpickled.
 """
@@ -63,6 +63,8 @@ class Boot(_Frame, tag="boot"):
     preparation: Preparation
     #: Logger name -> level, as far as the parent has set any; the root logger's name is empty.
     log_levels: dict[str, int]
+    #: Seconds between two Beat frames; 0 for none.
+    beat_interval: float = 5.0
 
 
 class Run(_Frame, tag="run"):
@@ -123,14 +125,14 @@ class Outcome(_Frame, tag="outcome"):
     cause: Cause | None = None
 
 
-class LogLine(_Frame, tag="log"):
-    """A log record of user code."""
+class Beat(_Frame, tag="beat"):
+    """The child's event loop turns. ``lag`` is how many seconds later than due it came to say so."""
 
-    fields: dict[str, Any]
+    lag: float
 
 
 ToChild = Boot | Run | Cancel | Exit
-ToParent = Ready | BootFailed | Outcome | LogLine
+ToParent = Ready | BootFailed | Outcome | Beat
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def beat(loop: asyncio.AbstractEventLoop, interval: float, note: Callable[[float], None]) -> None:
+    """Call ``note`` on the loop every ``interval`` seconds, with the seconds that it came late; never if it is 0."""
+
+    def beat_at(due: float) -> None:
+        note(max(0.0, time.monotonic() - due))
+        beat(loop, interval, note)
+
+    if interval > 0:
+        loop.call_later(interval, beat_at, time.monotonic() + interval)
 
 
 async def start_all(starts: Iterable[Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
 """The child's side of a process crew: read frames, run executions, write outcomes.
 
-A child holds no HTTP client, no credentials and no listeners. It lives exactly as long as its socketpair: when the
-parent is gone, so is the child, whatever the user's code is doing.
+A child holds no HTTP client, no credentials and no listeners. It lives exactly as long as its connection for
+frames: when the parent is gone, so is the child, whatever the user's code is doing.
 """
 
 from __future__ import annotations
@@ -20,18 +20,16 @@ import socket
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast
 
 from podium.errors import DeclarationError, StartError
 from podium.execution import Runnable
 from podium.frames import (
+    Beat,
     Boot,
     BootFailed,
     Cancel,
     FrameReader,
-    LogLine,
     Outcome,
     Preparation,
     Ready,
@@ -40,9 +38,10 @@ from podium.frames import (
     WorkerRef,
     encode,
 )
-from podium.loops import loop_factory
+from podium.loops import beat, loop_factory
 from podium.pool import TaskPool
 from podium.preparation import prepare
+from podium.records import RecordSender, TaskRecords, open_channel
 from podium.signals import leave_to_parent
 
 if TYPE_CHECKING:
@@ -53,6 +52,37 @@ EXIT_BOOT_FAILED: Final = 3
 
 #: Whether this process is importing the user's modules as a child, or as the fork server that children come from.
 _importing = False
+
+
+class Ends(NamedTuple):
+    """The parent's or the child's ends of what connects the two: one socket for frames, one for log records."""
+
+    frames: socket.socket
+    records: socket.socket
+
+    @classmethod
+    def pair(cls) -> tuple[Self, Self]:
+        """Return the parent's ends and the child's."""
+        ours, theirs = socket.socketpair()
+        our_records, their_records = open_channel()
+        return cls(ours, our_records), cls(theirs, their_records)
+
+    @classmethod
+    def of(cls, *fds: int) -> Self:
+        """Take over ends by their file descriptors; programs that are started from here do not get them."""
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return cls(*(socket.socket(fileno=fd) for fd in fds))
+
+    @property
+    def fds(self) -> list[int]:
+        """The file descriptors, in the order in which ``of`` takes them."""
+        return [sock.fileno() for sock in self]
+
+    def close(self) -> None:
+        """Close both."""
+        for sock in self:
+            sock.close()
 
 
 def refuse_while_importing(what: str) -> None:
@@ -109,8 +139,8 @@ def compile_worker(ref: WorkerRef, function: Callable[..., Any]) -> Runnable:
         raise DeclarationError(f"worker {ref.name!r}: {error}") from error
 
 
-def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None) -> NoReturn:
-    """Run as a crew child on this socket until the parent closes it. Never returns.
+def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoReturn:
+    """Run as a crew child until the parent closes the connection for frames. Never returns.
 
     ``functions`` are the workers' functions if the child has them already (start method fork); otherwise they are
     imported by name.
@@ -118,6 +148,7 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
     with contextlib.suppress(PermissionError):  # it leads its group already
         os.setpgid(0, 0)  # what the tasks start belongs to this child, and ends with it
     leave_to_parent()
+    sock = ends.frames
     _die_with_parent(sock.fileno())
     sock.setblocking(True)
     reader: FrameReader[ToChild] = FrameReader(ToChild)
@@ -142,8 +173,9 @@ def main(sock: socket.socket, functions: list[Callable[..., Any]] | None = None)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a task prints is seen at once, and survives a crash
             stream.reconfigure(line_buffering=True)
+    _forward_logs(ends.records, boot.log_levels)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        _run_to_end(runner.get_loop(), _serve(sock, reader, frames, workers, boot.log_levels))
+        _run_to_end(runner.get_loop(), _serve(sock, reader, frames, workers, boot.beat_interval))
     _leave(0)
 
 
@@ -197,7 +229,7 @@ class _Member(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         _leave(0)
 
-    def send(self, frame: LogLine | Ready) -> None:
+    def send(self, frame: Beat | Ready) -> None:
         assert self._transport is not None
         self._transport.write(encode(frame))
 
@@ -211,51 +243,32 @@ async def _serve(
     reader: FrameReader[ToChild],
     early: list[ToChild],
     workers: list[Runnable],
-    log_levels: dict[str, int],
+    beat_interval: float,
 ) -> None:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     _, member = await loop.create_unix_connection(lambda: _Member(reader, workers), sock=sock)
-    _forward_logs(loop, member, log_levels)
     member.send(Ready(os.getpid()))
+    beat(loop, beat_interval, lambda lag: member.send(Beat(lag)))
     for frame in early:
         member.handle(frame)
     await member.ended
 
 
-class _LogForwarder(logging.Handler):
-    """Sends log records to the parent, where logging is configured."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, member: _Member) -> None:
-        super().__init__()
-        self._loop = loop
-        self._member = member
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            fields = dict(record.__dict__, msg=record.getMessage(), args=None, exc_info=None)
-            if record.exc_info and not record.exc_text:
-                fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-            # What users attach to a record may be anything: what a frame cannot carry goes as text.
-            plain = msgspec.to_builtins(fields, builtin_types=(bytes,), enc_hook=str, str_keys=True)
-            self._loop.call_soon_threadsafe(self._member.send, LogLine(plain))
-        except Exception:
-            self.handleError(record)
-
-
-def _forward_logs(loop: asyncio.AbstractEventLoop, member: _Member, levels: dict[str, int]) -> None:
+def _forward_logs(channel: socket.socket, levels: dict[str, int]) -> None:
     """Let the parent write every record of this process, and only the parent.
 
     Handlers that the user's modules, or the parent before a fork, have set would write each record a second time.
     """
-    forwarder = _LogForwarder(loop, member)
+    sender = RecordSender(channel)
+    logging.setLogRecordFactory(TaskRecords(logging.getLogRecordFactory()))
     root = logging.getLogger()
     for logger in [root, *root.manager.loggerDict.values()]:
         if isinstance(logger, logging.Logger):
             for handler in logger.handlers[:]:
                 logger.removeHandler(handler)
             if logger is root or not logger.propagate:
-                logger.addHandler(forwarder)
+                logger.addHandler(sender)
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
 

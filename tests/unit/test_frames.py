@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from podium import TaskResultStatus
 from podium.frames import (
     MAX_FRAME,
+    Beat,
     Boot,
     BootFailed,
     Cancel,
     Cause,
     Exit,
     FrameReader,
-    LogLine,
     Outcome,
     Preparation,
     Ready,
@@ -37,7 +37,7 @@ TO_PARENT: list[ToParent] = [
     BootFailed("no module\nTraceback ..."),
     Outcome(7, TaskResultStatus.COMPLETED, b'{"a":1}', [], 1.5, 0.25, 7),
     Outcome(8, TaskResultStatus.FAILED, b"", ["a line"], 1.5, 0.25, 2, CAUSE),
-    LogLine({"name": "x", "levelno": 20, "args": None}),
+    Beat(0.25),
 ]
 
 small_text = st.text(max_size=30)

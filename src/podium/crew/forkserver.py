@@ -4,7 +4,7 @@ It has no threads, opens no connections and runs no tasks, so its children inher
 they share in memory. It is podium's own, and not multiprocessing's, so that the application's use of multiprocessing
 stays as it is.
 
-    parent -> server    Preload, then one byte with a socket for each child to fork
+    parent -> server    Preload, then one byte with the ends of a child's connections for each child to fork
     server -> parent    Preloaded | PreloadFailed, then Forked(pid) and Exited(pid, status)
 """
 
@@ -96,10 +96,9 @@ def _read_preload(control: socket.socket) -> Preload:
 
 
 def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
-    data, fds, _, _ = socket.recv_fds(control, 1, 1)
+    data, fds, _, _ = socket.recv_fds(control, 1, 2)
     if not data:
         os._exit(0)
-    (child_fd,) = fds
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
@@ -107,8 +106,9 @@ def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
         control.close()
         for fd in wake:
             os.close(fd)
-        member.main(socket.socket(fileno=child_fd))
-    os.close(child_fd)
+        member.main(member.Ends.of(*fds))
+    for fd in fds:
+        os.close(fd)
     control.sendall(encode(Forked(pid)))
 
 

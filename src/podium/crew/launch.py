@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
 
 import podium
 from podium import member
+from podium.answers import printable
 from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
 from podium.errors import ConfigError, StartError
 from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encode
+from podium.member import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,13 +37,13 @@ START_METHODS: Final[tuple[StartMethod, ...]] = ("forkserver", "spawn", "fork")
 class Child:
     """A started child process.
 
-    ``socket`` is the parent's end of the connection, ``exited`` resolves to the exit code: negative for a signal,
+    ``ends`` are the parent's ends of its connections, ``exited`` resolves to the exit code: negative for a signal,
     None if nobody can tell any more.
     """
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+    def __init__(self, pid: int, ends: Ends) -> None:
         self.pid = pid
-        self.socket = sock
+        self.ends = ends
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     def set_exited(self, code: int | None) -> None:
@@ -129,8 +132,8 @@ def import_depth(ref: WorkerRef, function: Callable[..., Any], start_method: Sta
     )
 
 
-def _interpreter(code: str, fd: int) -> subprocess.Popen[bytes]:
-    """Run a line of podium in a fresh interpreter that inherits nothing but ``fd`` and the streams for output."""
+def _interpreter(code: str, fds: list[int]) -> subprocess.Popen[bytes]:
+    """Run a line of podium in a fresh interpreter that inherits nothing but ``fds`` and the streams for output."""
     root = str(Path(podium.__file__).parent.parent)
     # As this program was started, but without the current folder in front of the standard library.
     flags = [*subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined] # noqa: SLF001 - as multiprocessing has it
@@ -138,7 +141,7 @@ def _interpreter(code: str, fd: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own line
         [sys.executable, *flags, "-c", line],
         stdin=subprocess.DEVNULL,  # what comes in there is the program's
-        pass_fds=[fd],
+        pass_fds=fds,
         process_group=0,  # so that Ctrl-C in a terminal reaches this program alone, which then drains
     )
 
@@ -153,10 +156,9 @@ class SpawnLauncher:
 
     async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - it imports them itself
         """Start an interpreter."""
-        ours, theirs = socket.socketpair()
-        fd = theirs.fileno()
-        code = f"import socket; from podium import member; member.main(socket.socket(fileno={fd}))"
-        process = _interpreter(code, fd)
+        ours, theirs = Ends.pair()
+        code = f"from podium import member; member.main(member.Ends.of(*{theirs.fds}))"
+        process = _interpreter(code, theirs.fds)
         theirs.close()
         child = Child(process.pid, ours)
         _watch(child, process.wait)
@@ -173,15 +175,15 @@ class ForkLauncher:
 
     def __init__(self) -> None:
         #: The parent's ends: a child must not keep its siblings' connections open.
-        self._ours: list[socket.socket] = []
+        self._ours: list[Ends] = []
 
     async def open(self) -> None:
         """Nothing to prepare."""
 
     async def launch(self, functions: list[Callable[..., Any]]) -> Child:
         """Fork."""
-        ours, theirs = socket.socketpair()
-        self._ours = [sock for sock in self._ours if sock.fileno() != -1]
+        ours, theirs = Ends.pair()
+        self._ours = [ends for ends in self._ours if ends.frames.fileno() != -1]
         self._ours.append(ours)
         with warnings.catch_warnings():
             # Forking a process with threads is what the user asked for with start_method="fork".
@@ -194,15 +196,16 @@ class ForkLauncher:
         _watch(child, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         return child
 
-    def _run_child(self, sock: socket.socket, functions: list[Callable[..., Any]]) -> NoReturn:
+    def _run_child(self, theirs: Ends, functions: list[Callable[..., Any]]) -> NoReturn:
         try:
             # The copy is inside the engine's running loop, and must be able to run its own.
             asyncio._set_running_loop(None)  # noqa: SLF001 - the documented way for code that switches loops
             signal.set_wakeup_fd(-1)
-            for ours in self._ours:
-                os.close(ours.fileno())
+            for fd in itertools.chain.from_iterable(ends.fds for ends in self._ours):
+                if fd != -1:  # else that connection alone is closed already
+                    os.close(fd)
             _detach_stdin()
-            member.main(sock, functions)
+            member.main(theirs, functions)
         finally:
             os._exit(1)  # never go on as a second engine
 
@@ -220,8 +223,8 @@ class ForkServerLauncher:
         self._preparation = preparation
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        #: Who waits for a child, with the parent's end of its connection; answers come in the order of requests.
-        self._waiting: deque[tuple[asyncio.Future[Child], socket.socket]] = deque()
+        #: Who waits for a child, with the parent's ends of its connections; answers come in the order of requests.
+        self._waiting: deque[tuple[asyncio.Future[Child], Ends]] = deque()
         self._children: dict[int, Child] = {}
         self._opened: asyncio.Future[Preloaded] | None = None
         self._launching = asyncio.Lock()
@@ -231,7 +234,7 @@ class ForkServerLauncher:
         loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair()
         code = f"from podium.crew import forkserver; forkserver.main({theirs.fileno()})"
-        self._process = _interpreter(code, theirs.fileno())
+        self._process = _interpreter(code, [theirs.fileno()])
         theirs.close()
         self._opened = loop.create_future()
         self._control.setblocking(False)
@@ -243,7 +246,7 @@ class ForkServerLauncher:
             logger.warning(
                 "the modules of the workers start threads when they are imported (%s); forked workers do not have "
                 'them: start them inside the tasks, or use start_method="spawn"',
-                ", ".join(preloaded.threads),
+                printable(", ".join(preloaded.threads)),
             )
 
     async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - the server has them
@@ -252,11 +255,11 @@ class ForkServerLauncher:
             if self._control is None:
                 await self.close()
                 await self.open()
-            ours, theirs = socket.socketpair()
+            ours, theirs = Ends.pair()
             forked: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
             self._waiting.append((forked, ours))
             assert self._control is not None
-            socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+            socket.send_fds(self._control, [b"f"], theirs.fds)
             theirs.close()
         return await forked
 
@@ -290,7 +293,9 @@ class ForkServerLauncher:
             case Forked(pid):
                 forked, ours = self._waiting.popleft()
                 child = self._children[pid] = Child(pid, ours)
-                if not forked.done():  # else nobody wants the child any more; it ends with its socket
+                if forked.done():  # nobody wants the child any more; it ends with its connection
+                    ours.close()
+                else:
                     forked.set_result(child)
             case Exited(pid, exit_code):
                 ended = self._children.pop(pid, None)

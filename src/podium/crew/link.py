@@ -1,4 +1,4 @@
-"""The parent's end of one child process: its connection, and the tasks that it has in hand."""
+"""The parent's end of one child process: its connections, and the tasks that it has in hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from podium.crew.launch import describe_exit
 from podium.errors import StartError
 from podium.frames import (
+    Beat,
     Boot,
     BootFailed,
     Cancel,
     Cause,
     Exit,
     FrameReader,
-    LogLine,
     Outcome,
     Ready,
     Run,
@@ -25,6 +25,7 @@ from podium.frames import (
     encode,
 )
 from podium.polled import Interrupted, PolledTask, failure, ids_of, was_cancelled
+from podium.records import MAX_RECORD
 
 if TYPE_CHECKING:
     from podium.crew.launch import Child
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 #: How long outcomes may still arrive from a child that is known to be dead: they are in the socket already.
 _LAST_WORDS: Final = 1.0
+#: Log records that are read in one turn of the loop, so that a child that floods does not hold up the others; and
+#: those that are read of a dead child, which are more than its connection holds.
+_RECORDS_PER_TURN: Final = 100
+_LAST_RECORDS: Final = 10_000
+#: Seconds after which records are read again, if their writers could not keep up.
+_RECORDS_PAUSE: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -52,6 +59,9 @@ class ChildLink(asyncio.Protocol):
         self.pid = child.pid
         #: Tasks in execution, per worker of the crew.
         self.busy = [0] * len(boot.workers)
+        #: Monotonic time of the last sign of life from the child's loop, and how many seconds late its last beat was.
+        self.last_heard = time.monotonic()
+        self.lag = 0.0
         self._boot = boot
         self._child = child
         self._logs = logs
@@ -60,15 +70,16 @@ class ChildLink(asyncio.Protocol):
         self._cancelled: set[int] = set()
         self._reader: FrameReader[ToParent] = FrameReader(ToParent)
         self._transport: asyncio.Transport | None = None
-        loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = loop.create_future()
-        self._eof: asyncio.Future[None] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._eof: asyncio.Future[None] = self._loop.create_future()
 
     async def open(self) -> None:
         """Connect, boot the child, and wait until it can run tasks; raises StartError if it cannot."""
-        self._child.socket.setblocking(False)
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_unix_connection(lambda: self, sock=self._child.socket)
+        ends = self._child.ends
+        ends.frames.setblocking(False)
+        self._loop.add_reader(ends.records, self._on_records)
+        self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ends.frames)
         self._transport.write(encode(self._boot))
         started: list[asyncio.Future[Any]] = [self._ready, self._child.exited]
         await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
@@ -83,6 +94,15 @@ class ChildLink(asyncio.Protocol):
     def alive(self) -> bool:
         """Whether the child can take tasks, as far as is known."""
         return not self._eof.done() and not self._child.exited.done()
+
+    @property
+    def silent_for(self) -> float | None:
+        """Seconds since the child's loop was heard; None if it is not asked to beat.
+
+        It is heard while plain functions run in threads, however long, and not while a coroutine blocks the loop,
+        something holds the GIL, or the process is stopped.
+        """
+        return time.monotonic() - self.last_heard if self._boot.beat_interval else None
 
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
@@ -143,21 +163,59 @@ class ChildLink(asyncio.Protocol):
             entry.future.set_result(outcome)
 
     def _close(self) -> None:
+        self._read_records(_LAST_RECORDS)
+        self._close_records()
         if self._transport is not None:
             self._transport.abort()
         else:
-            self._child.socket.close()
+            self._child.ends.frames.close()
+
+    def _on_records(self) -> None:
+        """Take log records from the child, if they can be written as fast as they come; else it has to wait."""
+        if self._logs.busy:
+            self._loop.remove_reader(self._child.ends.records)
+            self._loop.call_later(_RECORDS_PAUSE, self._resume_records)
+        else:
+            self._read_records(_RECORDS_PER_TURN)
+
+    def _resume_records(self) -> None:
+        records = self._child.ends.records
+        if records.fileno() != -1:
+            self._loop.add_reader(records, self._on_records)
+
+    def _read_records(self, most: int) -> None:
+        records = self._child.ends.records
+        for _ in range(most):
+            if records.fileno() == -1:
+                return
+            try:
+                message = records.recv(MAX_RECORD)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if message:
+                self._logs.write(message)
+            else:
+                self._close_records()
+
+    def _close_records(self) -> None:
+        records = self._child.ends.records
+        if records.fileno() != -1:
+            self._loop.remove_reader(records)
+            records.close()
 
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
         """Take frames from the child."""
+        self.last_heard = time.monotonic()
         for frame in self._reader.feed(data):
             match frame:
                 case Outcome():
                     self._settle(frame)
-                case LogLine(fields):
-                    self._logs.write(fields)
+                case Beat(lag):
+                    self.lag = lag
                 case Ready():
                     self._ready.set_result(None)
                 case BootFailed(message):

@@ -9,10 +9,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from podium.answers import printable
 from podium.backoff import Backoff
 from podium.crew.launch import describe_exit
 from podium.crew.link import ChildLink
 from podium.errors import StartError
+from podium.logs import Repeats
 from podium.loops import start_all
 from podium.polled import Interrupted, PolledTask
 
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: A child that ran this long without dying is healthy again: its earlier deaths no longer slow down a restart.
 STABLE_SECONDS: Final = 300.0
+#: Characters of a line of a child's words in a log record.
+_LINE_LIMIT: Final = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,11 @@ class ProcessCrew:
     def alive(self) -> bool:
         """Whether every place is taken by a child that can run tasks."""
         return len(self._links()) == len(self.members)
+
+    @property
+    def silent_for(self) -> float | None:
+        """How long the most silent of the children was not heard, in seconds; None if no child runs that beats."""
+        return max((silent for member in self.members if (silent := member.silent_for) is not None), default=None)
 
     def free(self, worker: int) -> int:
         """Return how many more tasks of that worker could start now."""
@@ -160,6 +169,18 @@ class Member:
         self._newest: ChildLink | None = None
         self._deaths = 0
         self._up_since = 0.0
+        self._repeats = Repeats()
+        #: Whether the last thing that the log says of this place is that nothing runs there.
+        self._said_down = False
+
+    @property
+    def silent_for(self) -> float | None:
+        """Seconds since the child's event loop was heard; None if no child runs here, or it is not asked to beat.
+
+        More than a few intervals of beats mean that its coroutines cannot go on: one of them blocks the loop, some
+        code holds the GIL, or the process is stopped. A plain function may run as long as it likes.
+        """
+        return self.link.silent_for if self.link is not None else None
 
     async def start(self) -> None:
         """Start a child and wait until it can run tasks; raises StartError if it cannot."""
@@ -176,16 +197,19 @@ class Member:
             await self._mourn()
             delay = self._policy.delay(self._deaths)
             if delay is None:
-                logger.error("%s is not restarted, after %d deaths in a row", self.title, self._deaths)
+                logger.error("%s is not restarted, after %d deaths in a row", printable(self.title), self._deaths)
                 return
             await asyncio.sleep(delay)
             self.restarts += 1
             try:
                 await self.start()
             except (StartError, OSError) as error:  # OSError: no process or file descriptor to be had just now
-                logger.error("%s could not be restarted: %s", self.title, error)  # noqa: TRY400 - the child's words
+                self._complain(f"could not be restarted: {_indented(str(error))}", "")
             else:
-                logger.info("%s runs again, pid %d", self.title, self.link.pid if self.link is not None else 0)
+                level = logging.INFO if self._said_down else logging.DEBUG
+                self._said_down = False
+                pid = self.link.pid if self.link is not None else 0
+                logger.log(level, "%s runs again, pid %d", printable(self.title), pid)
 
     async def _mourn(self) -> None:
         """Wait for the death of the newest child and take it into account."""
@@ -195,14 +219,27 @@ class Member:
         stable = link is not None and time.monotonic() - self._up_since >= STABLE_SECONDS
         self._deaths = 1 if stable else self._deaths + 1
         if link is not None:
-            what = describe_exit(self.exit_code)
-            held = f"it held {len(lost)} tasks: {', '.join(lost)}" if lost else "it was idle"
-            logger.error("%s (pid %d): worker process %s; %s", self.title, link.pid, what, held)
+            held = f"it held {len(lost)} tasks: {printable(', '.join(lost))}" if lost else "it was idle"
+            self._complain(f"worker process {describe_exit(self.exit_code)}", f"; pid {link.pid}, {held}")
             self.link = None
             self._on_change()
+
+    def _complain(self, what: str, details: str) -> None:
+        """Log that nothing runs here: once, and while the same goes on happening, now and then with its number."""
+        repeated = self._repeats.due(what)
+        if repeated is None:
+            logger.debug("%s: %s%s", printable(self.title), what, details)
+        else:
+            self._said_down = True
+            logger.error("%s: %s%s%s", printable(self.title), what, repeated, details)
 
     async def stop(self) -> None:
         """End the child."""
         self.link = None
         if self._newest is not None:
             self.exit_code = await self._newest.stop()
+
+
+def _indented(words: str) -> str:
+    """Return a child's words fit for a log record: they may have lines, but none that looks like a record itself."""
+    return "\n    ".join(printable(line, _LINE_LIMIT) for line in words.splitlines())

@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
-from podium.loops import loop_factory
+from podium.loops import beat, loop_factory
 from podium.polled import Abandoned, Interrupted, PolledTask, was_cancelled
 from podium.pool import TaskPool
+from podium.records import TASK_FIELDS_ON_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +29,19 @@ _CANCEL_SECONDS: Final = 2.0
 
 
 class ThreadCrew:
-    """Implements ``podium.runner.Crew`` for all workers of this process that are not in child processes."""
+    """Implements ``podium.runner.Crew`` for all workers of this process that are not in child processes.
 
-    def __init__(self, workers: Sequence[Runnable]) -> None:
+    ``beat_interval`` is how often its loop shows that it turns, in seconds (0 = never). While a crew runs, the log
+    records that its tasks make carry the task's fields, by way of the process's log record factory.
+    """
+
+    def __init__(self, workers: Sequence[Runnable], beat_interval: float = 5.0) -> None:
         self._workers = workers
+        self._beat_interval = beat_interval
+        #: Monotonic time of the last sign of life from the crew's loop, and how many seconds late its last beat was.
+        self.last_heard = time.monotonic()
+        self.lag = 0.0
+        self._marks_records = False
         self._engine = asyncio.get_running_loop()
         self._keys = itertools.count(1)
         self._in_hand: dict[int, tuple[int, asyncio.Future[Outcome]]] = {}
@@ -44,6 +55,8 @@ class ThreadCrew:
 
     async def start(self) -> None:
         """Start the loop that coroutines run on."""
+        TASK_FIELDS_ON_RECORDS.add()
+        self._marks_records = True
         started: asyncio.Future[None] = self._engine.create_future()
         self._thread = threading.Thread(target=self._run_loop, args=(started,), name="podium-crew", daemon=True)
         self._thread.start()
@@ -53,6 +66,11 @@ class ThreadCrew:
     def alive(self) -> bool:
         """Whether tasks can run."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def silent_for(self) -> float | None:
+        """Seconds since the crew's loop was heard, as for a child; None if it is not asked to beat, or has ended."""
+        return time.monotonic() - self.last_heard if self._beat_interval and self.alive else None
 
     def free(self, worker: int) -> int:
         """Return how many more tasks of that worker could start now."""
@@ -71,6 +89,9 @@ class ThreadCrew:
 
     async def stop(self) -> None:
         """Cancel coroutines, which are Interrupted then, and end the loop; what cannot be stopped is Abandoned."""
+        if self._marks_records:
+            self._marks_records = False
+            TASK_FIELDS_ON_RECORDS.remove()
         loop, pool = self._loop, self._pool
         if loop is None or pool is None:
             return
@@ -92,6 +113,7 @@ class ThreadCrew:
 
         async def open_pool() -> None:
             self._pool = TaskPool(self._workers, self._deliver)
+            beat(loop, self._beat_interval, self._hear)
             self._engine.call_soon_threadsafe(started.set_result, None)
 
         try:
@@ -114,8 +136,13 @@ class ThreadCrew:
         for worker, key, raw in batch:
             self._pool.run(worker, key, raw)
 
+    def _hear(self, lag: float) -> None:
+        """Take note that the crew's loop turns; called on it."""
+        self.last_heard, self.lag = time.monotonic(), lag
+
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """Carry outcomes to the engine; called on the crew's loop."""
+        self.last_heard = time.monotonic()
         self._engine.call_soon_threadsafe(self._settle, outcomes)
 
     def _settle(self, outcomes: list[Outcome]) -> None:
