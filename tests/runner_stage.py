@@ -14,6 +14,7 @@ import virtual_time
 from engine_fakes import FakeClient, FakeCrew, Heard, task_json
 from podium import Worker
 from podium import runner as runner_module
+from podium import trouble as trouble_module
 from podium.delivery import Delivery
 from podium.lease import LeaseKeeper
 from podium.runner import Runner
@@ -66,7 +67,8 @@ class Theatre:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._clock = virtual_time.Clock()
         self._clock.now = START
-        monkeypatch.setattr(runner_module, "time", self._clock)
+        for module in (runner_module, trouble_module):
+            monkeypatch.setattr(module, "time", self._clock)
 
     def show(
         self,

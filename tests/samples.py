@@ -341,6 +341,11 @@ async def waits_for_file_async(path: str, mark: str | None = None) -> dict[str, 
     return {"pid": os.getpid()}
 
 
+async def blocks_until_file_async(path: str, mark: str | None = None) -> dict[str, Any]:
+    """Hold up the event loop, as a coroutine must not."""
+    return waits_for_file(path, mark)
+
+
 async def cleans_up(mark: str) -> dict[str, Any]:
     """Wait for ever; write to the mark what ended that."""
     Path(mark).write_text("running")

@@ -20,21 +20,12 @@ LAYERS: list[set[str]] = [
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
-        "polled",
-        "execution",
-        "pool",
-        "preparation",
-        "member",
-        "runner",
-        "delivery",
-        "lease",
-        "metrics",
-        "logs",
-        "records",
+        "polled", "execution", "pool", "preparation", "member", "runner", "trouble", "delivery", "lease", "metrics",
+        "logs", "records",
     },
-    {"crew", "engine", "plan", "handler"},
+    {"crew", "status", "monitor", "engine", "plan", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},
-]
+]  # fmt: skip
 #: What a crew child loads: never these.
 NOT_IN_CHILDREN = {
     "transport", "client", "runner", "delivery", "lease", "engine", "handler", "server", "cli", "metrics", "schema",

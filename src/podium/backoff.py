@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,8 @@ class Backoff:
         # The exponent is bounded so that a failure count of any size cannot overflow the float.
         full = min(self.first * 2.0 ** min(failures - 1, 64), self.cap)
         return full * (1.0 - self.jitter * random.random()) if self.jitter else full  # noqa: S311 - not a secret
+
+
+def is_duration(value: Any) -> bool:
+    """Whether a value is a number of seconds, 0 or more."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from podium.client import AsyncClient
 from podium.crew.logs import ChildLogs
-from podium.crew.process import ProcessCrew, RestartPolicy
+from podium.crew.process import ProcessCrew
 from podium.crew.thread import ThreadCrew
 from podium.delivery import Delivery
 from podium.errors import PodiumError, StartError
 from podium.events import EventDispatcher
 from podium.lease import LeaseKeeper
 from podium.loops import loop_factory, start_all
+from podium.monitor import Monitor
 from podium.registration import keep_registering
 from podium.runner import Runner
+from podium.status import AnyCrew, describe_runner
+from podium.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from podium.config import Configuration
-    from podium.crew.launch import Launcher
-    from podium.execution import Runnable
-    from podium.frames import Boot
-    from podium.registry import Worker
+    from podium.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -40,34 +39,10 @@ R = TypeVar("R")
 _LAST_REPORTS: Final = 5.0
 #: How late, in the worst case, a thread that waits for the engine's end notices a signal.
 _SIGNAL_LATENCY: Final = 0.5
+#: How long a call from another thread waits for the engine's loop.
+_PATIENCE: Final = 10.0
 #: How long the start waits for the task definitions to be registered; a server that is down is told later.
 _REGISTRATION_PATIENCE: Final = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrewPlan:
-    """One crew: its workers, in the order of their places, and how to make it."""
-
-    workers: list[Worker]
-    worker_ids: list[str]
-    processes: int
-    #: For a process crew; None for the thread crew.
-    boot: Boot | None = None
-    #: For the thread crew; None for a process crew.
-    runnables: list[Runnable] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything that an engine needs to know; made by TaskHandler, checked already."""
-
-    configuration: Configuration
-    crews: list[CrewPlan]
-    #: None if no crew needs processes.
-    launcher: Launcher | None
-    restart: RestartPolicy
-    listeners: Sequence[object] = ()
-    update_retry_delays: Sequence[float] = ()
 
 
 @dataclass
@@ -77,9 +52,11 @@ class _Parts:
     client: AsyncClient
     delivery: Delivery
     leases: LeaseKeeper
-    crews: list[ProcessCrew | ThreadCrew] = field(default_factory=list)
+    crews: list[AnyCrew] = field(default_factory=list)
     #: Each runner with its crew.
-    runners: list[tuple[Runner, ProcessCrew | ThreadCrew]] = field(default_factory=list)
+    runners: list[tuple[Runner, AnyCrew]] = field(default_factory=list)
+    #: The asyncio task of each runner's loop.
+    polls: dict[Runner, asyncio.Task[None]] = field(default_factory=dict)
     #: Set when the registration of every task definition has been tried.
     registered_once: asyncio.Event = field(default_factory=asyncio.Event)
     registering: asyncio.Task[None] | None = None
@@ -108,6 +85,9 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._parts: _Parts | None = None
         self._thread = threading.Thread(target=self._run, name="podium-engine", daemon=True)
+        self._monitor = Monitor(self, plan.monitoring) if plan.monitoring.enabled else None
+        #: Monotonic time of the loop's last sign of life; 0 before the first and after its end.
+        self._last_tick = 0.0
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended = threading.Event()
         self._after_end: Callable[[], None] | None = None
@@ -120,6 +100,21 @@ class Engine:
     def ended(self) -> bool:
         """Whether the engine has ended. Takes no lock, so that a signal handler may ask."""
         return self._ended.is_set()
+
+    @property
+    def runners(self) -> list[tuple[Runner, AnyCrew]]:
+        """Each runner with its crew; to be read from any thread."""
+        return self._parts.runners if self._parts is not None else []
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the loop's last sign of life; one is due at every interval of the monitor."""
+        return time.monotonic() - self._last_tick if self._last_tick else 0.0
+
+    @property
+    def thread_id(self) -> int:
+        """The id of the engine's thread."""
+        return self._thread.ident or 0
 
     def hears_in_this_thread(self) -> bool:
         """Whether the caller is an event listener of this engine."""
@@ -148,7 +143,7 @@ class Engine:
         # Appending is atomic. A lock is not for signal handlers: the second one may interrupt the first.
         self._stop_deadlines.append(time.monotonic() + grace)
         if self._loop is not None and self._stop_asked is not None and not self._ended.is_set():
-            self._post(self._stop_asked.set)
+            self.post(self._stop_asked.set)
 
     def _deadline(self) -> float:
         """When the grace period ends: the nearest of all that were asked for; at once if podium itself failed."""
@@ -172,16 +167,20 @@ class Engine:
             except Exception as error:
                 result.set_exception(error)
 
-        if self._parts is None or not self._post(run):
+        if self._parts is None or not self.post(run):
             raise StartError("no worker is running")
+        deadline = time.monotonic() + _PATIENCE
         while True:
             try:
                 return result.result(timeout=0.2)
             except TimeoutError:
                 if self.ended and not result.done():  # it ended before it came to this call
                     raise StartError("no worker is running") from None
+                if time.monotonic() > deadline:
+                    raise PodiumError(f"podium's engine did not answer within {_PATIENCE:.0f} s: it is stuck") from None
 
-    def _post(self, callback: Callable[[], Any]) -> bool:
+    def post(self, callback: Callable[[], object]) -> bool:
+        """Run a function on the loop soon; False if that has ended."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(callback)
@@ -209,7 +208,9 @@ class Engine:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
-        async with AsyncClient(self._plan.configuration) as client:
+        transport = Transport(self._plan.configuration, on_request=self._plan.on_request)
+        async with contextlib.aclosing(transport):
+            client = AsyncClient(transport=transport)
             delivery = Delivery(client, self._events, self._plan.update_retry_delays)
             self._parts = parts = _Parts(client, delivery, LeaseKeeper(client))
             try:
@@ -245,25 +246,46 @@ class Engine:
     async def _serve(self, parts: _Parts) -> None:
         """Run until a stop is asked for, or something of podium fails; then drain."""
         assert self._stop_asked is not None
+        ticks = asyncio.create_task(self._tick())
         leases = asyncio.create_task(parts.leases.run())
-        polls = [asyncio.create_task(runner.run()) for runner, _ in parts.runners]
+        parts.polls = {runner: asyncio.create_task(runner.run()) for runner, _ in parts.runners}
         stop = asyncio.create_task(self._stop_asked.wait())
-        await asyncio.wait([stop, leases, *polls], return_when=asyncio.FIRST_COMPLETED)
-        await self._drain(parts, polls)
-        leases.cancel()
-        stop.cancel()
-        for task in [*polls, leases]:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+        if self._monitor is not None:
+            self._monitor.start()
+        while not stop.done() and not any(map(_failed, [leases, *parts.polls.values()])):
+            running = [task for task in [stop, leases, *parts.polls.values()] if not task.done()]
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        if self._monitor is not None:
+            self._monitor.stop()
+        await self._drain(parts)
+        for task in (leases, stop, ticks):
+            task.cancel()
+        self._last_tick = 0.0
+        for task in [*parts.polls.values(), leases]:
+            if _failed(task):
+                task.result()
+
+    async def _tick(self) -> None:
+        while True:
+            self._last_tick = time.monotonic()
+            await asyncio.sleep(self._plan.monitoring.interval_seconds)
+
+    def restart_runner(self, runner: Runner) -> None:
+        """Begin a worker's loop anew. Called on the loop, for one that is stuck."""
+        assert self._parts is not None
+        if self._stop_deadlines:
+            return
+        self._parts.polls[runner].cancel()
+        self._parts.polls[runner] = asyncio.create_task(runner.run())
 
     async def _start_crews(self, parts: _Parts) -> None:
         plan = self._plan
         if plan.launcher is not None:
             await plan.launcher.open()
         for crew_plan in plan.crews:
-            crew: ProcessCrew | ThreadCrew
+            crew: AnyCrew
             if crew_plan.runnables is not None:
-                crew = ThreadCrew(crew_plan.runnables)
+                crew = ThreadCrew(crew_plan.runnables, plan.monitoring.beat_interval)
             else:
                 assert crew_plan.boot is not None
                 assert plan.launcher is not None
@@ -291,18 +313,18 @@ class Engine:
         workers = [runner.worker for runner, _ in parts.runners]
         parts.registering = asyncio.create_task(keep_registering(parts.client, workers, parts.registered_once))
 
-    async def _drain(self, parts: _Parts, polls: list[asyncio.Task[None]]) -> None:
+    async def _drain(self, parts: _Parts) -> None:
         """Stop polling, let tasks in hand finish until the deadline, then stop the crews and give back the rest."""
         for runner, _ in parts.runners:
             runner.stop()
         remaining = max(0.0, self._deadline() - time.monotonic())
         in_hand = sum(runner.running for runner, _ in parts.runners)
         logger.info("stopping: %d tasks in hand may take up to %.1f s", in_hand, remaining)
-        await _settled(parts, polls, self._deadline)
+        await _settled(parts, self._deadline)
         parts.delivery.hurry()
         await self._stop_crews(parts)
         last = time.monotonic() + _LAST_REPORTS
-        await _settled(parts, polls, lambda: last)
+        await _settled(parts, lambda: last)
         for work in parts.works():
             work.cancel()
         left = [task_id for runner, _ in parts.runners for task_id in runner.task_ids]
@@ -320,53 +342,14 @@ class Engine:
             await self._plan.launcher.close()
 
 
-async def _settled(parts: _Parts, polls: list[asyncio.Task[None]], deadline: Callable[[], float]) -> None:
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
+
+
+async def _settled(parts: _Parts, deadline: Callable[[], float]) -> None:
     """Wait until no poll is open and no task in hand, at most until a deadline that may come nearer meanwhile."""
-    while pending := {task for task in {*polls, *parts.works()} if not task.done()}:
+    while pending := {task for task in {*parts.polls.values(), *parts.works()} if not task.done()}:
         remaining = deadline() - time.monotonic()
         if remaining <= 0:
             return
         await asyncio.wait(pending, timeout=min(remaining, 0.1), return_when=asyncio.FIRST_COMPLETED)
-
-
-def pids_of(crew: ProcessCrew | ThreadCrew) -> list[int]:
-    """Return the ids of the processes that run a crew's functions."""
-    if isinstance(crew, ThreadCrew):
-        return [os.getpid()]
-    return [member.link.pid for member in crew.members if member.link is not None]
-
-
-def describe_runner(runner: Runner, crew: ProcessCrew | ThreadCrew) -> str:
-    """Return the start-up line of a worker, in the form that users of the other SDKs search their logs for."""
-    options = runner.worker.options
-    parts = {
-        "name": runner.worker.task_definition_name,
-        "pid": "+".join(map(str, pids_of(crew))),
-        "status": "paused" if runner.paused else "active",
-        "poll_interval": f"{options.poll_interval:g}ms",
-        "domain": options.domain,
-        "thread_count": options.thread_count,
-        "poll_timeout": f"{options.poll_timeout}ms",
-        "lease_extend": str(options.lease_extend_enabled).lower(),
-        "register_task_def": str(options.register_task_def).lower(),
-    }
-    return f"Conductor Worker[{', '.join(f'{key}={value}' for key, value in parts.items() if value is not None)}]"
-
-
-def status_of(runner: Runner, crew: ProcessCrew | ThreadCrew) -> dict[str, Any]:
-    """Return what ``TaskHandler.get_worker_status`` reports about one worker."""
-    pids = pids_of(crew)
-    members = crew.members if isinstance(crew, ProcessCrew) else []
-    return {
-        "worker": runner.worker.task_definition_name,
-        "domain": runner.worker.domain,
-        "pid": pids[0] if pids else None,
-        "pids": pids,
-        "alive": crew.alive,
-        "exitcode": next((member.exit_code for member in members if member.exit_code is not None), None),
-        "restart_count": sum(member.restarts for member in members),
-        "paused": runner.paused,
-        "running": runner.running,
-        "slots": runner.slots,
-        "last_poll_seconds_ago": time.monotonic() - runner.last_poll if runner.last_poll else None,
-    }

@@ -9,17 +9,20 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
+from podium.backoff import is_duration
 from podium.config import Configuration
-from podium.crew.launch import START_METHODS
 from podium.crew.process import RestartPolicy
 from podium.delivery import UPDATE_RETRY_DELAYS
-from podium.engine import Engine, Plan, status_of
+from podium.engine import Engine
 from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
 from podium.events import HANDLERS
 from podium.member import refuse_while_importing
-from podium.plan import Defaults, plan_crews
+from podium.monitor import Monitoring
+from podium.plan import Defaults, Plan, Surroundings, plan_crews
 from podium.registry import Worker, get_registered_workers
+from podium.settings import resolve_workers, rows_of
 from podium.signals import SIGNAL_WATCH, Watched
+from podium.status import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +61,15 @@ class TaskHandler:
         How children are started: "forkserver" (default), "spawn", or "fork".
     restart_on_failure, restart_backoff_seconds, restart_backoff_max_seconds, restart_max_attempts
         A dead child is replaced at once; after its next deaths in a row 1, 2, 4 ... up to 60 s later; no limit (0).
+        A child that ran for 5 minutes starts at the beginning again.
+    monitor_processes, monitor_interval_seconds
+        Look at every worker at intervals (True, 5 s), besides noticing a death at once. Without it, dead children are
+        not replaced either.
+    stuck_after_seconds, restart_stuck
+        A poll loop that is overdue, or a child process without a sign of life, for that long (30 s) is an error in
+        the log and in the health. A plain function may run for hours: its process still gives signs of life, unless
+        the function holds the GIL. With ``restart_stuck`` (False) the loop begins anew, and the process is replaced;
+        its tasks then fail, and are retried.
     grace_seconds
         How long tasks may go on after the request to stop (25, which fits the 30 s that Kubernetes gives).
     handle_signals
@@ -87,39 +99,39 @@ class TaskHandler:
         restart_backoff_seconds: float = 1.0,
         restart_backoff_max_seconds: float = 60.0,
         restart_max_attempts: int = 0,
+        monitor_processes: bool = True,
+        monitor_interval_seconds: float = 5.0,
+        stuck_after_seconds: float = 30.0,
+        restart_stuck: bool = False,
         grace_seconds: float = 25.0,
         handle_signals: bool = True,
         update_retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS,
     ) -> None:
         if metrics_settings is not None:
             raise ConfigError("metrics_settings: this version of podium has no metrics yet; use event_listeners")
-        _check("isolation", isolation, isolation in {"process", "thread"}, "'process' or 'thread'")
-        _check("start_method", start_method, start_method in START_METHODS, " or ".join(map(repr, START_METHODS)))
-        _check("processes", processes, type(processes) is int and processes >= 1, "a whole number of 1 or more")
-        _check("grace_seconds", grace_seconds, _is_duration(grace_seconds), "seconds, 0 or more")
-        backoffs = (restart_backoff_seconds, restart_backoff_max_seconds)
-        _check("restart_backoff_seconds, _max_seconds", backoffs, _are_durations(backoffs), "seconds, 0 or more")
-        attempts = restart_max_attempts
-        _check("restart_max_attempts", attempts, type(attempts) is int and attempts >= 0, "a whole number, 0 or more")
+        self._defaults = Defaults(isolation=isolation, group=group, processes=processes, start_method=start_method)
+        _check("grace_seconds", grace_seconds, is_duration(grace_seconds), "seconds, 0 or more")
         delays = update_retry_delays
-        _check("update_retry_delays", delays, _are_durations(delays), "a sequence of seconds, 0 or more")
+        sequence = isinstance(delays, (list, tuple)) and all(map(is_duration, delays))
+        _check("update_retry_delays", delays, sequence, "a sequence of seconds, 0 or more")
         configured = configuration is None or isinstance(configuration, Configuration)
         _check("configuration", configuration, configured, "a Configuration, such as Configuration(server_api_url=...)")
         self.configuration = configuration or Configuration()
         self._imports = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
         for name in self._imports:
             _import(name)
-        if workers is not None and not isinstance(workers, (Worker, Iterable)):
-            raise DeclarationError(f"workers: expected Worker objects, got {type(workers).__name__}")
-        given = [workers] if isinstance(workers, Worker) else list(workers or ())
-        self.workers = _without_doubles(given, get_registered_workers() if scan_for_annotated_workers else [])
+        found = [*_given(workers), *(get_registered_workers() if scan_for_annotated_workers else ())]
+        #: The workers to run, with the values that hold for them after a look at the environment.
+        self.workers = _without_doubles(resolve_workers(found, self.configuration))
         self._listeners = _checked_listeners(event_listeners or ())
-        self._isolation: Isolation = isolation
-        self._group = group
-        self._processes = processes
-        self._start_method: StartMethod = start_method
+        self._monitoring = Monitoring(
+            enabled=monitor_processes,
+            interval_seconds=monitor_interval_seconds,
+            stuck_after_seconds=stuck_after_seconds,
+            restart_stuck=restart_stuck,
+        )
         self._restart = RestartPolicy(
-            restart=restart_on_failure,
+            restart=restart_on_failure and monitor_processes,
             backoff_seconds=restart_backoff_seconds,
             backoff_max_seconds=restart_backoff_max_seconds,
             max_attempts=restart_max_attempts,
@@ -145,6 +157,9 @@ class TaskHandler:
                 "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
                 "their modules in import_modules=[...]"
             )
+        for worker in self.workers:
+            rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
+            logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
         engine = Engine(self._plan())
         watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
         try:
@@ -191,23 +206,29 @@ class TaskHandler:
             raise PodiumError("podium's engine failed, and the workers were stopped") from engine.failure
 
     def is_healthy(self) -> bool:
-        """Return whether every worker has all its processes."""
+        """Return whether every worker does its work: its processes give signs of life, and its loop polls.
+
+        A worker that is paused, or whose slots are all busy, is healthy; so is one whose polls fail because the
+        server is down, as restarting it would not help. False if nothing runs.
+        """
+        engine = self._engine
+        if engine is None or engine.ended or engine.silent_for > self._monitoring.silence:
+            return False
         status = self.get_worker_status()
-        return bool(status) and all(entry["alive"] for entry in status)
+        return bool(status) and all(entry["problem"] is None for entry in status)
 
     def get_worker_status(self) -> list[dict[str, Any]]:
         """Return a dict per worker; an empty list if nothing runs.
 
-        Keys: worker, domain, pid, pids, alive, exitcode (of the last child that died, negative for a signal),
-        restart_count, paused, running (tasks in hand), slots, last_poll_seconds_ago (None before the first poll).
+        Keys: worker, domain, worker_id; pid, pids, alive, exitcode (of the last child that died, negative for a
+        signal), restart_count; paused, polling, running (tasks in hand), slots, last_poll_seconds_ago (None before
+        the first), poll_failure (why the last poll failed, else None); problem (what keeps the worker from its work,
+        else None).
         """
         engine = self._engine
         if engine is None or engine.ended:
             return []
-        try:
-            return engine.call(lambda parts: [status_of(runner, crew) for runner, crew in parts.runners])
-        except StartError:  # it ended meanwhile
-            return []
+        return [status_of(runner, crew, self._monitoring.silence) for runner, crew in engine.runners]
 
     def set_paused(self, name: str, paused: bool) -> None:
         """Stop or resume polling for the workers of a task definition, in all domains; running tasks go on.
@@ -227,20 +248,16 @@ class TaskHandler:
         self.stop_processes()
 
     def _plan(self) -> Plan:
-        defaults = Defaults(
-            isolation=self._isolation,
-            group=self._group,
-            processes=self._processes,
-            start_method=self._start_method,
-            imports=self._imports,
-            log_levels=_log_levels(),
+        surroundings = Surroundings(
+            imports=self._imports, log_levels=_log_levels(), beat_interval=self._monitoring.beat_interval
         )
-        crews, launcher = plan_crews(self.workers, defaults)
+        crews, launcher = plan_crews(self.workers, self._defaults, surroundings)
         return Plan(
             configuration=self.configuration,
             crews=crews,
             launcher=launcher,
             restart=self._restart,
+            monitoring=self._monitoring,
             listeners=self._listeners,
             update_retry_delays=self._update_retry_delays,
         )
@@ -271,14 +288,6 @@ def _check(name: str, value: object, ok: bool, allowed: str) -> None:
         raise ConfigError(f"TaskHandler: {name}={value!r}: expected {allowed}")
 
 
-def _is_duration(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-
-def _are_durations(values: object) -> bool:
-    return isinstance(values, (list, tuple)) and all(map(_is_duration, values))
-
-
 def _import(name: str) -> None:
     try:
         importlib.import_module(name)
@@ -286,12 +295,23 @@ def _import(name: str) -> None:
         raise StartError(f"import_modules: {name} could not be imported: {type(error).__name__}: {error}") from error
 
 
-def _without_doubles(given: Iterable[Worker], declared: Iterable[Worker]) -> list[Worker]:
-    """Return the workers to run: each name and domain once, given ones before declared ones."""
-    workers: dict[tuple[str, str | None], Worker] = {}
-    for worker in [*given, *declared]:
+def _given(workers: Any) -> list[Worker]:
+    """Return the workers that were passed: one, several, or None."""
+    if isinstance(workers, Worker):
+        return [workers]
+    if workers is not None and not isinstance(workers, Iterable):
+        raise DeclarationError(f"workers: expected Worker objects, got {type(workers).__name__}")
+    listed = list(workers or ())
+    for worker in listed:
         if not isinstance(worker, Worker):
             raise DeclarationError(f"workers: expected Worker objects, got {type(worker).__name__}")
+    return listed
+
+
+def _without_doubles(found: Iterable[Worker]) -> list[Worker]:
+    """Return the workers to run: each name and domain once, the first of those that were found."""
+    workers: dict[tuple[str, str | None], Worker] = {}
+    for worker in found:
         first = workers.setdefault((worker.task_definition_name, worker.domain), worker)
         if first.function is not worker.function:
             logger.warning(

@@ -1,4 +1,4 @@
-"""From declared workers to crews: what shares a process, what runs where, and whether it can."""
+"""What an engine is to run: which workers share a process, what runs where, and whether it can."""
 
 from __future__ import annotations
 
@@ -8,34 +8,89 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podium.config import default_worker_id
-from podium.crew.launch import import_depth, make_launcher
-from podium.engine import CrewPlan
-from podium.errors import DeclarationError
+from podium.crew.launch import START_METHODS, import_depth, make_launcher
+from podium.errors import ConfigError, DeclarationError
 from podium.frames import Boot, WorkerRef
 from podium.member import compile_worker
 from podium.preparation import MAIN_NAMES, main_preparation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from podium.config import Configuration
     from podium.crew.launch import Launcher, StartMethod
+    from podium.crew.process import RestartPolicy
+    from podium.execution import Runnable
+    from podium.monitor import Monitoring
     from podium.options import Isolation
     from podium.registry import Worker
+    from podium.transport import RequestHook
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrewPlan:
+    """One crew: its workers, in the order of their places, and how to make it."""
+
+    workers: list[Worker]
+    worker_ids: list[str]
+    processes: int
+    #: For a process crew; None for the thread crew.
+    boot: Boot | None = None
+    #: For the thread crew; None for a process crew.
+    runnables: list[Runnable] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that an engine needs to know; made by TaskHandler, checked already."""
+
+    configuration: Configuration
+    crews: list[CrewPlan]
+    #: None if no crew needs processes.
+    launcher: Launcher | None
+    restart: RestartPolicy
+    monitoring: Monitoring
+    listeners: Sequence[object] = ()
+    update_retry_delays: Sequence[float] = ()
+    #: Called after every request: method, path template, status (0 = no answer), seconds.
+    on_request: RequestHook | None = None
+    #: Called when a child was replaced, with the names of its workers.
+    on_restart: Callable[[Sequence[str]], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a TaskHandler says for workers that do not say it themselves."""
+    """What a TaskHandler says for workers that do not say it themselves. Raises ConfigError for what cannot work."""
 
     isolation: Isolation
     group: str | None
     processes: int
     start_method: StartMethod
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "isolation": (self.isolation in {"process", "thread"}, "'process' or 'thread'"),
+            "processes": (type(self.processes) is int and self.processes >= 1, "a whole number of 1 or more"),
+            "start_method": (self.start_method in START_METHODS, " or ".join(map(repr, START_METHODS))),
+        }
+        for name, (good, expected) in allowed.items():
+            if not good:
+                raise ConfigError(f"TaskHandler: {name}={getattr(self, name)!r}: expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What every child is told about the program besides its workers."""
+
     imports: Sequence[str]
     log_levels: dict[str, int]
+    #: Seconds between two signs of life; 0 for none.
+    beat_interval: float
 
 
-def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[CrewPlan], Launcher | None]:
+def plan_crews(
+    workers: Sequence[Worker], defaults: Defaults, surroundings: Surroundings
+) -> tuple[list[CrewPlan], Launcher | None]:
     """Return the crews for these workers, and the launcher for their processes, if any of them needs one.
 
     Raises DeclarationError for workers of one group that disagree, StartError for a function that a child process
@@ -53,7 +108,7 @@ def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[Crew
 
     refs = {id(worker): _ref(worker) for worker in isolated}
     modules = [ref.module for ref in refs.values()]
-    imports = [name for name in dict.fromkeys([*defaults.imports, *modules]) if name not in MAIN_NAMES]
+    imports = [name for name in dict.fromkeys([*surroundings.imports, *modules]) if name not in MAIN_NAMES]
     with_main = defaults.start_method != "fork" and not MAIN_NAMES.isdisjoint(modules)
     preparation = main_preparation(with_main=with_main)
     launcher = make_launcher(defaults.start_method, imports, preparation)
@@ -63,7 +118,14 @@ def plan_crews(workers: Sequence[Worker], defaults: Defaults) -> tuple[list[Crew
             depth = import_depth(refs[id(worker)], worker.function, defaults.start_method)
             refs[id(worker)] = msgspec.structs.replace(refs[id(worker)], depth=depth)
     for title, members in _groups(isolated, defaults).items():
-        boot = Boot(title, [refs[id(worker)] for worker in members], imports, preparation, defaults.log_levels)
+        boot = Boot(
+            title=title,
+            workers=[refs[id(worker)] for worker in members],
+            imports=imports,
+            preparation=preparation,
+            log_levels=surroundings.log_levels,
+            beat_interval=surroundings.beat_interval,
+        )
         ids = [_worker_id(worker) for worker in members]
         crews.append(
             CrewPlan(workers=members, worker_ids=ids, processes=_processes(title, members, defaults), boot=boot)

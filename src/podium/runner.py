@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Coroutine
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from podium.backoff import Backoff
-from podium.errors import AuthError, PodiumError, TaskFailedError
+from podium.errors import PodiumError, TaskFailedError
 from podium.events import (
     EventDispatcher,
     PollCompleted,
@@ -28,6 +29,7 @@ from podium.events import (
 from podium.frames import Cause, Outcome
 from podium.models import TaskResultStatus
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
+from podium.trouble import Trouble
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -39,17 +41,10 @@ logger = logging.getLogger(__name__)
 #: Failures of the user's functions: a logger of their own, because they say nothing about podium's health.
 task_logger = logging.getLogger("podium.tasks")
 
-#: After authentication failures: 2, 4, 8 ... 60 s, as both other SDKs do.
-AUTH_BACKOFF: Final = Backoff(2.0, 60.0)
-#: After any other failed poll: never far from a server that comes back soon, and patient with one that does not.
-FAILURE_BACKOFF: Final = Backoff(0.1, 2.0, jitter=0.2)
-OUTAGE_BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.2)
-#: Seconds of failures after which it is an outage.
-OUTAGE_AFTER: Final = 60.0
+#: Seconds that a poll's answer may take beyond its long-poll time: 5 for itself, and 60 to renew a token first.
+LONGEST_ANSWER: Final = 65.0
 #: A worker whose slots stay busy for this many poll intervals says so, once.
 CAPACITY_SKIPS: Final = 100
-#: "Still failing" is said again when this many seconds have passed.
-_REPEAT_LOG: Final = 60.0
 
 
 class Crew(Protocol):
@@ -94,7 +89,7 @@ class Runner:
         self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
         self._empty_polls = 0
         self._next_poll = 0.0
-        self._trouble = _Trouble(self._task_type)
+        self._trouble = Trouble(self._task_type)
         self._full_since: float | None = None
         #: Whether the queue had at least as many tasks as were asked for last.
         self._backlog = False
@@ -106,6 +101,18 @@ class Runner:
         self._works: set[asyncio.Task[None]] = set()
         #: Monotonic time of the last answered poll; 0 before the first.
         self.last_poll = 0.0
+        #: Monotonic time by which the loop must have gone on; each wait sets its own.
+        self._due = math.inf
+
+    @property
+    def overdue(self) -> float:
+        """For how many seconds the loop should have gone on and has not; 0 or less if all is well."""
+        return time.monotonic() - self._due
+
+    @property
+    def poll_failure(self) -> str | None:
+        """Why the last poll failed; None if it did not."""
+        return self._trouble.text
 
     @property
     def running(self) -> int:
@@ -157,17 +164,21 @@ class Runner:
             else:
                 self._full_since = None
                 await self._poll(free)
+        self._due = math.inf
         while self._waiting:
             self._start_work(self._give_back(self._waiting.popleft()))
 
     async def _pause(self, seconds: float | None) -> bool:
         """Wait to be woken, at most so long; return whether it happened."""
         self._wake.clear()
+        self._due = math.inf if seconds is None else time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             return False
+        finally:
+            self._due = time.monotonic()
         return True
 
     async def _wait_for_slot(self) -> None:
@@ -188,6 +199,7 @@ class Runner:
         options = self.worker.options
         self._announce(PollStarted, worker_id=self.worker_id, poll_count=count)
         begun = time.monotonic()
+        self._due = begun + options.poll_timeout / 1000 + LONGEST_ANSWER
         try:
             raw_tasks = await self._client.poll_tasks(
                 self._task_type,
@@ -331,40 +343,3 @@ class Runner:
             await self._delivery.give_back(task, self.worker_id)
         finally:
             self._let_go(task)
-
-
-class _Trouble:
-    """Polls that fail: how long to stay away, and how seldom to speak of it."""
-
-    def __init__(self, task_type: str) -> None:
-        self._task_type = task_type
-        self._failures = 0
-        self._since = 0.0
-        self._said = 0.0
-
-    def delay_after(self, error: PodiumError) -> float:
-        """Count a failure, log it if it is time, and return the seconds until the next poll."""
-        now = time.monotonic()
-        self._failures += 1
-        if self._failures == 1:
-            self._since = self._said = now
-            logger.warning("polling for %r failed: %s", self._task_type, error)
-        elif now - self._said >= _REPEAT_LOG:
-            self._said = now
-            logger.warning(
-                "polling for %r is still failing, %d times in %.0f s: %s",
-                self._task_type, self._failures, now - self._since, error,
-            )  # fmt: skip
-        backoff = FAILURE_BACKOFF if now - self._since < OUTAGE_AFTER else OUTAGE_BACKOFF
-        if isinstance(error, AuthError):
-            backoff = AUTH_BACKOFF
-        asked = getattr(error, "retry_after", None)
-        return max(backoff.delay(self._failures), min(asked or 0.0, 60.0))
-
-    def over(self) -> None:
-        """A poll succeeded."""
-        if self._failures:
-            seconds = time.monotonic() - self._since
-            logger.info("polling for %r works again after %d failures in %.1f s",
-                        self._task_type, self._failures, seconds)  # fmt: skip
-            self._failures = 0

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from podium.errors import ConfigError
-from podium.options import ENVIRONMENT_NAMES, read_option
+from podium.options import ENVIRONMENT_NAMES, OPTION_NAMES, read_option
 from podium.registry import CODE
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ def resolve_workers(
     if any(name.upper() == _ALL for name in names):
         logger.warning("a worker is named 'all': environment variables for that name are for all workers")
     return [_resolved(worker, configuration, variables, names) for worker in declared]
+
+
+def rows_of(worker: Worker) -> list[tuple[str, str, str]]:
+    """Return property, value and source of every option of a worker, as text."""
+    return [(name, str(getattr(worker.options, name)), worker.sources[name]) for name in OPTION_NAMES]
 
 
 def _resolved(worker: Worker, configuration: Configuration, variables: list[Variable], names: set[str]) -> Worker:

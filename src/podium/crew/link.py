@@ -126,6 +126,10 @@ class ChildLink(asyncio.Protocol):
             self._settle(failure(ids_of(entry.task), key, worker_id, cause, started=entry.started))
         return exit_code, lost
 
+    def kill(self) -> None:
+        """Kill the child: it is of no use any more. What it held becomes known by its death."""
+        self._child.kill()
+
     async def stop(self) -> int | None:
         """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code.
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from podium.answers import printable
-from podium.backoff import Backoff
+from podium.backoff import Backoff, is_duration
 from podium.crew.launch import describe_exit
 from podium.crew.link import ChildLink
-from podium.errors import StartError
+from podium.errors import ConfigError, StartError
 from podium.logs import Repeats
 from podium.loops import start_all
 from podium.polled import Interrupted, PolledTask
@@ -37,13 +37,22 @@ _LINE_LIMIT: Final = 1_000
 class RestartPolicy:
     """When a dead child is replaced: the first time at once, then ``backoff * 2^n`` seconds later, up to the maximum.
 
-    ``max_attempts`` deaths in a row end it (0 = no limit).
+    ``max_attempts`` deaths in a row end it (0 = no limit). Raises ConfigError for values that cannot work.
     """
 
     restart: bool = True
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 60.0
     max_attempts: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("backoff_seconds", "backoff_max_seconds"):
+            if not is_duration(getattr(self, name)):
+                raise ConfigError(f"TaskHandler: restart_{name}={getattr(self, name)!r}: expected seconds, 0 or more")
+        if type(self.max_attempts) is not int or self.max_attempts < 0:
+            raise ConfigError(
+                f"TaskHandler: restart_max_attempts={self.max_attempts!r}: expected a whole number, 0 or more"
+            )
 
     def delay(self, deaths: int) -> float | None:
         """Return the seconds until the restart after so many deaths in a row; None if there is to be none."""
@@ -92,6 +101,15 @@ class ProcessCrew:
     def silent_for(self) -> float | None:
         """How long the most silent of the children was not heard, in seconds; None if no child runs that beats."""
         return max((silent for member in self.members if (silent := member.silent_for) is not None), default=None)
+
+    def kill_silent(self, limit: float) -> None:
+        """Kill the children that were not heard for more than ``limit`` seconds; they are replaced as after any death.
+
+        What they held is failed, and retried.
+        """
+        for link in self._links():
+            if (link.silent_for or 0.0) > limit:
+                link.kill()
 
     def free(self, worker: int) -> int:
         """Return how many more tasks of that worker could start now."""

@@ -1,0 +1,63 @@
+"""Polls that fail: how long to stay away, and how seldom to speak of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from podium.backoff import Backoff
+from podium.errors import AuthError, PodiumError
+
+logger = logging.getLogger("podium.runner")
+
+#: After authentication failures: 2, 4, 8 ... 60 s, as both other SDKs do.
+AUTH_BACKOFF: Final = Backoff(2.0, 60.0)
+#: After any other failed poll: never far from a server that comes back soon, and patient with one that does not.
+FAILURE_BACKOFF: Final = Backoff(0.1, 2.0, jitter=0.2)
+OUTAGE_BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.2)
+#: Seconds of failures after which it is an outage.
+OUTAGE_AFTER: Final = 60.0
+#: "Still failing" is said again when this many seconds have passed.
+_REPEAT_LOG: Final = 60.0
+
+
+class Trouble:
+    """Polls that fail: how long to stay away, and how seldom to speak of it."""
+
+    def __init__(self, task_type: str) -> None:
+        self._task_type = task_type
+        self._failures = 0
+        self._since = 0.0
+        self._said = 0.0
+        #: The last failure; None after a success.
+        self.text: str | None = None
+
+    def delay_after(self, error: PodiumError) -> float:
+        """Count a failure, log it if it is time, and return the seconds until the next poll."""
+        now = time.monotonic()
+        self._failures += 1
+        self.text = str(error)
+        if self._failures == 1:
+            self._since = self._said = now
+            logger.warning("polling for %r failed: %s", self._task_type, error)
+        elif now - self._said >= _REPEAT_LOG:
+            self._said = now
+            logger.warning(
+                "polling for %r is still failing, %d times in %.0f s: %s",
+                self._task_type, self._failures, now - self._since, error,
+            )  # fmt: skip
+        backoff = FAILURE_BACKOFF if now - self._since < OUTAGE_AFTER else OUTAGE_BACKOFF
+        if isinstance(error, AuthError):
+            backoff = AUTH_BACKOFF
+        asked = getattr(error, "retry_after", None)
+        return max(backoff.delay(self._failures), min(asked or 0.0, 60.0))
+
+    def over(self) -> None:
+        """A poll succeeded."""
+        if self._failures:
+            seconds = time.monotonic() - self._since
+            logger.info("polling for %r works again after %d failures in %.1f s",
+                        self._task_type, self._failures, seconds)  # fmt: skip
+            self._failures = 0
+            self.text = None
