@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TaskUpdateFailure,
     )
     from podium.handler import TaskHandler
+    from podium.metrics import MetricsCollector, MetricsSettings
     from podium.models import (
         StartWorkflowRequest,
         Task,
@@ -73,6 +74,7 @@ _HOMES = {
         "TaskUpdateFailure",
     ),
     "handler": ("TaskHandler",),
+    "metrics": ("MetricsCollector", "MetricsSettings"),
     "models": (
         "StartWorkflowRequest", "Task", "TaskDef", "TaskExecLog", "TaskResult", "TaskResultStatus", "Workflow",
         "WorkflowDef", "WorkflowTask",
@@ -85,12 +87,13 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ApiError", "AsyncClient", "AuthenticationSettings", "Client", "ConfigError", "Configuration", "ConversionError",
-    "DeclarationError", "NoTaskContextError", "NonRetryableException", "PodiumError", "PollCompleted", "PollFailure",
-    "PollStarted", "SimpleTask", "StartError", "StartWorkflowRequest", "Task", "TaskContext", "TaskDef", "TaskExecLog",
-    "TaskExecutionCompleted", "TaskExecutionFailure", "TaskExecutionStarted", "TaskFailedError", "TaskHandler",
-    "TaskInProgress", "TaskPaused", "TaskResult", "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener",
-    "TaskUpdateCompleted", "TaskUpdateFailure", "TransportError", "Worker", "WorkerTask", "Workflow", "WorkflowDef",
-    "WorkflowTask", "__version__", "get_registered_workers", "get_task_context", "worker_task",
+    "DeclarationError", "MetricsCollector", "MetricsSettings", "NoTaskContextError", "NonRetryableException",
+    "PodiumError", "PollCompleted", "PollFailure", "PollStarted", "SimpleTask", "StartError", "StartWorkflowRequest",
+    "Task", "TaskContext", "TaskDef", "TaskExecLog", "TaskExecutionCompleted", "TaskExecutionFailure",
+    "TaskExecutionStarted", "TaskFailedError", "TaskHandler", "TaskInProgress", "TaskPaused", "TaskResult",
+    "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener", "TaskUpdateCompleted", "TaskUpdateFailure",
+    "TransportError", "Worker", "WorkerTask", "Workflow", "WorkflowDef", "WorkflowTask", "__version__",
+    "get_registered_workers", "get_task_context", "worker_task",
 ]  # fmt: skip
 
 
