@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from rig import Rig, until
 
 def run_some(rig: Rig, collector: MetricsCollector) -> Counter[tuple[str, str]]:
     """Run tasks that end in every way; return how often each type ended in each state, by the server's records."""
-    functions = [samples.returns_dict, samples.raises_value_error, samples.dies_once, samples.returns_dataclass_async]
+    functions: list[Callable[..., Any]] = [
+        samples.returns_dict, samples.raises_value_error, samples.dies_once, samples.returns_dataclass_async,
+    ]  # fmt: skip
     rig.define(*functions, retry_count=1)
     workers = [rig.worker(function) for function in functions]
     with rig.running(*workers, event_listeners=[collector], restart_backoff_seconds=0.0):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from podium import TaskHandler
+from podium.metrics.catalogue import CPU_SECONDS, RESIDENT_MEMORY, Catalogue
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -45,3 +46,13 @@ def test_every_regression_test_is_in_the_table_of_defects() -> None:
     for path in (ROOT / "tests").rglob("test_*.py"):
         for name in re.findall(r"def (test_defect_\w+)", path.read_text()):
             assert f"`{name}`" in table, name
+
+
+@pytest.mark.parametrize("style", ["legacy", "canonical"])
+def test_every_metric_is_described_with_its_labels_and_kind(style: str) -> None:
+    rows = [line.split(" | ") for line in (ROOT / "docs/metrics.md").read_text().splitlines() if line.startswith("| `")]
+    column = 2 if style == "legacy" else 3
+    described = {(row[0], row[1], row[column], row[4]) for row in rows if row[column] != "-"}
+    families = Catalogue(canonical=style == "canonical", window=1)
+    specs = [*(family.spec for family in families), RESIDENT_MEMORY, CPU_SECONDS]
+    assert described == {(f"| `{s.name}`", ", ".join(s.labels), s.kind, f"{s.text} |") for s in specs}

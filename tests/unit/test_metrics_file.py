@@ -21,7 +21,8 @@ from rig import until
 
 
 def exporter_of(collector: MetricsCollector, directory: Path, **settings: Any) -> MetricsExporter:
-    chosen = MetricsSettings(**({"directory": directory, "update_interval": 0.01} | settings))
+    options: dict[str, Any] = {"directory": directory, "update_interval": 0.01}
+    chosen = MetricsSettings(**(options | settings))
     return MetricsExporter(chosen, collector, lambda: (True, {}))
 
 
@@ -87,7 +88,7 @@ def test_reader_never_sees_half_of_it(tmp_path: Path) -> None:
     file = TextFile(tmp_path / "m.prom", 1e-6, lambda: b"%d\n" % next(count) * 20_000)
     file.start()
     try:
-        seen = set()
+        seen: set[bytes] = set()
         end = time.monotonic() + 20
         while len(seen) < 20 and time.monotonic() < end:
             lines = file.path.read_bytes().splitlines()

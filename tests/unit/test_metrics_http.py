@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -175,8 +176,8 @@ def test_half_open_and_dripping_clients_do_not_live_for_ever() -> None:
     ended = threading.Event()
     try:
         with (
-            socket.create_connection(server.server_address[:2], timeout=10) as silent,
-            socket.create_connection(server.server_address[:2], timeout=10) as dripping,
+            socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as silent,
+            socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as dripping,
         ):
             drip = threading.Thread(target=_drip, args=(dripping, ended))
             drip.start()
@@ -203,12 +204,12 @@ def test_client_that_does_not_read_its_answer_is_cut_and_delays_nobody() -> None
     big = b"x" * 50_000_000  # more than the system buffers for one connection
 
     def answer(path: str, _accept: str) -> Answer:
-        return Answer(serving.HTTPStatus.OK, "text/plain", big if path == "/big" else b"small")
+        return Answer(HTTPStatus.OK, "text/plain", big if path == "/big" else b"small")
 
     server = ScrapeServer("127.0.0.1", 0, answer, connection_seconds=0.5)
     server.start()
     try:
-        with socket.create_connection(server.server_address[:2], timeout=10) as slow:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as slow:
             slow.sendall(b"GET /big HTTP/1.0\r\n\r\n")
             until(lambda: server._open, "the slow one is served")
             assert raw(server.server_port, b"GET /small HTTP/1.0\r\n\r\n").endswith(b"small")
