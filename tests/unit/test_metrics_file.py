@@ -202,8 +202,8 @@ def test_writer_takes_a_small_part_of_a_core_however_short_the_interval(tmp_path
         return b"%d" % calls
 
     file = TextFile(tmp_path / "m.prom", 1e-6, render)
-    file.start()
     begun = time.monotonic()
+    file.start()
     until(lambda: calls >= 4, "some renderings")
     elapsed = time.monotonic() - begun
     file.stop()
