@@ -315,6 +315,8 @@ def test_quantiles_are_of_the_latest_observations_and_counts_of_all() -> None:
     listener = collector(window=10)
     for number in range(100):
         listener.record_task_execute_time("t", float(number))
+        newest = listener.get_metrics()["task_execute_time_seconds"]["t", "SUCCESS"]["quantiles"][0.99]
+        assert newest == number  # also of a series that was read before
     reading = listener.get_metrics()["task_execute_time_seconds"]["t", "SUCCESS"]
     assert (reading["count"], reading["sum"]) == (100, 4950.0)
     assert reading["quantiles"] == {0.5: 94.0, 0.75: 97.0, 0.9: 98.0, 0.95: 99.0, 0.99: 99.0}

@@ -223,6 +223,8 @@ def test_newest_client_gets_in_however_many_hang_around(monkeypatch: pytest.Monk
     with exporting() as exporter:
         clients = [socket.create_connection(("127.0.0.1", port_of(exporter)), timeout=10) for _ in range(12)]
         assert ask(exporter, "/metrics")[0].status == 200
+        assert exporter._server is not None
+        assert len(exporter._server._open) <= 4
         assert [client.recv(1) for client in clients[:8]] == [b""] * 8  # cut to make room
         for client in clients:
             client.close()
