@@ -297,6 +297,7 @@ class Engine:
                     plan.launcher,
                     plan.restart,
                     parts.wake_runners,
+                    plan.on_restart,
                     self._child_logs,
                 )
             parts.crews.append(crew)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import logging
 import os
@@ -16,18 +17,21 @@ from podium.delivery import UPDATE_RETRY_DELAYS
 from podium.engine import Engine
 from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
 from podium.events import HANDLERS
+from podium.instruments import Instruments
+from podium.logs import configure_logging
 from podium.member import refuse_while_importing
 from podium.monitor import Monitoring
 from podium.plan import Defaults, Plan, Surroundings, plan_crews
 from podium.registry import Worker, get_registered_workers
 from podium.settings import resolve_workers, rows_of
 from podium.signals import SIGNAL_WATCH, Watched
-from podium.status import status_of
+from podium.status import processes_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podium.crew.launch import StartMethod
+    from podium.metrics import MetricsSettings
     from podium.options import Isolation
 
 logger = logging.getLogger(__name__)
@@ -48,8 +52,10 @@ class TaskHandler:
         Run every function declared with ``@worker_task`` in a module that is imported by now (True).
     import_modules
         Names of modules to import first, so that their declarations are found.
+    metrics_settings
+        Count and time what happens, and show it over HTTP or in a file; ``/health`` comes with it.
     event_listeners
-        Objects that implement any part of ``TaskRunnerEventsListener``.
+        Objects that implement any part of ``TaskRunnerEventsListener``. A ``MetricsCollector`` is one, too.
     isolation
         "process" (default): functions run in child processes. "thread": in this process; a function that holds the
         GIL then holds up polls and heartbeats too.
@@ -86,7 +92,7 @@ class TaskHandler:
         self,
         workers: Iterable[Worker] | Worker | None = None,
         configuration: Configuration | None = None,
-        metrics_settings: None = None,
+        metrics_settings: MetricsSettings | None = None,
         scan_for_annotated_workers: bool = True,
         import_modules: Iterable[str] | None = None,
         event_listeners: Iterable[object] | None = None,
@@ -107,8 +113,6 @@ class TaskHandler:
         handle_signals: bool = True,
         update_retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS,
     ) -> None:
-        if metrics_settings is not None:
-            raise ConfigError("metrics_settings: this version of podium has no metrics yet; use event_listeners")
         self._defaults = Defaults(isolation=isolation, group=group, processes=processes, start_method=start_method)
         _check("grace_seconds", grace_seconds, is_duration(grace_seconds), "seconds, 0 or more")
         delays = update_retry_delays
@@ -123,7 +127,7 @@ class TaskHandler:
         found = [*_given(workers), *(get_registered_workers() if scan_for_annotated_workers else ())]
         #: The workers to run, with the values that hold for them after a look at the environment.
         self.workers = _without_doubles(resolve_workers(found, self.configuration))
-        self._listeners = _checked_listeners(event_listeners or ())
+        self._instruments = Instruments(metrics_settings, _checked_listeners(event_listeners or ()))
         self._monitoring = Monitoring(
             enabled=monitor_processes,
             interval_seconds=monitor_interval_seconds,
@@ -141,6 +145,8 @@ class TaskHandler:
         self._update_retry_delays = tuple(update_retry_delays)
         self._engine: Engine | None = None
         self._watched: Watched | None = None
+        #: Takes back what the start has put in place around the engine.
+        self._undo = contextlib.ExitStack()
         self._pid = 0
 
     def start_processes(self) -> None:
@@ -161,13 +167,15 @@ class TaskHandler:
             rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
             logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
         engine = Engine(self._plan())
-        watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
-        try:
-            engine.start(after_end=watched.after_end if watched is not None else None)
-        except BaseException:
+        with contextlib.ExitStack() as undo:
+            undo.callback(configure_logging())
+            self._instruments.start(self._health, lambda: _processes_of(engine))
+            undo.callback(self._instruments.stop, self._task_types())
+            watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
             if watched is not None:
-                SIGNAL_WATCH.remove(watched)
-            raise
+                undo.callback(SIGNAL_WATCH.remove, watched)
+            engine.start(after_end=watched.after_end if watched is not None else None)
+            self._undo = undo.pop_all()
         self._engine, self._watched, self._pid = engine, watched, os.getpid()
         # A program that ends without stopping its handler gives its tasks back, instead of leaving them to time out.
         atexit.register(self.stop_processes, 0.0)
@@ -178,7 +186,7 @@ class TaskHandler:
         What has not finished by then is stopped and given back to the server. Returns when everything has ended;
         does nothing if nothing runs.
         """
-        engine, watched = self._engine, self._watched
+        engine = self._engine
         if engine is None or os.getpid() != self._pid:  # a forked copy of the program has no engine
             return
         engine.request_stop(self._grace if grace is None else grace)
@@ -186,10 +194,9 @@ class TaskHandler:
             return
         engine.wait()
         atexit.unregister(self.stop_processes)
-        if watched is not None:
-            SIGNAL_WATCH.remove(watched)
         if self._engine is engine:
             self._engine = self._watched = None
+            self._undo.close()
 
     def join_processes(self) -> None:
         """Wait until the workers have been stopped: by a signal, or by ``stop_processes`` in another thread.
@@ -230,6 +237,17 @@ class TaskHandler:
             return []
         return [status_of(runner, crew, self._monitoring.silence) for runner, crew in engine.runners]
 
+    @property
+    def metrics_port(self) -> int | None:
+        """The port that ``/metrics`` and ``/health`` are served at; None if they are not."""
+        return self._instruments.port
+
+    def _health(self) -> tuple[bool, dict[str, Any]]:
+        return self.is_healthy(), {"workers": self.get_worker_status()}
+
+    def _task_types(self) -> list[str]:
+        return list(dict.fromkeys(worker.task_definition_name for worker in self.workers))
+
     def set_paused(self, name: str, paused: bool) -> None:
         """Stop or resume polling for the workers of a task definition, in all domains; running tasks go on.
 
@@ -238,7 +256,7 @@ class TaskHandler:
         if self._engine is None:
             raise StartError("set_paused() without start_processes(): no worker is running")
         if not self._engine.call(lambda parts: parts.set_paused(name, paused)):
-            names = ", ".join(sorted({worker.task_definition_name for worker in self.workers}))
+            names = ", ".join(sorted(self._task_types()))
             raise DeclarationError(f"set_paused: no worker for {name!r}; there are: {names}")
 
     def __enter__(self) -> Self:
@@ -258,9 +276,17 @@ class TaskHandler:
             launcher=launcher,
             restart=self._restart,
             monitoring=self._monitoring,
-            listeners=self._listeners,
+            listeners=self._instruments.listeners,
             update_retry_delays=self._update_retry_delays,
+            on_request=self._instruments.on_request,
+            on_restart=self._instruments.on_restart,
         )
+
+
+def _processes_of(engine: Engine) -> list[tuple[str, int]]:
+    """Return title and process id of every child; workers of one group share theirs."""
+    crews = dict.fromkeys(crew for _, crew in engine.runners)
+    return [child for crew in crews for child in processes_of(crew)]
 
 
 def _checked_listeners(listeners: object) -> list[object]:

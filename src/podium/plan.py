@@ -50,12 +50,12 @@ class Plan:
     launcher: Launcher | None
     restart: RestartPolicy
     monitoring: Monitoring
-    listeners: Sequence[object] = ()
-    update_retry_delays: Sequence[float] = ()
+    listeners: Sequence[object]
+    update_retry_delays: Sequence[float]
     #: Called after every request: method, path template, status (0 = no answer), seconds.
-    on_request: RequestHook | None = None
-    #: Called when a child was replaced, with the names of its workers.
-    on_restart: Callable[[Sequence[str]], None] | None = None
+    on_request: RequestHook | None
+    #: Called when a dead child is to be replaced, with the names of its workers.
+    on_restart: Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True, kw_only=True)

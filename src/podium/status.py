@@ -22,13 +22,12 @@ AnyCrew: TypeAlias = ProcessCrew | ThreadCrew
 
 def pids_of(crew: AnyCrew) -> list[int]:
     """Return the ids of the processes that run a crew's functions."""
-    return [pid for _, pid in processes_of(crew)]
+    return [os.getpid()] if isinstance(crew, ThreadCrew) else [pid for _, pid in processes_of(crew)]
 
 
 def processes_of(crew: AnyCrew) -> Iterator[tuple[str, int]]:
-    """Return title and process id of everything that runs a crew's functions."""
+    """Return title and process id of a crew's children; a thread crew has none."""
     if isinstance(crew, ThreadCrew):
-        yield "podium", os.getpid()
         return
     for member in crew.members:
         link = member.link

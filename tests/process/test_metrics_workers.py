@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +32,10 @@ def run_some(rig: Rig, collector: MetricsCollector) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("style", ["legacy", "canonical"])
-def test_defect_23_counters_are_the_server_s_own_counts_though_children_die(rig: Rig, style: Any) -> None:
-    collector = MetricsCollector(MetricsSettings(style=style))
+def test_defect_23_counters_are_the_server_s_own_counts_though_children_die(
+    rig: Rig, tmp_path: Path, style: Any
+) -> None:
+    collector = MetricsCollector(MetricsSettings(directory=tmp_path, style=style))
     ends = run_some(rig, collector)
     metrics = collector.get_metrics()
     completed: Counter[str] = Counter()

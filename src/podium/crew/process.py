@@ -64,7 +64,8 @@ class RestartPolicy:
 class ProcessCrew:
     """Children that all run the same workers. Implements ``podium.runner.Crew``.
 
-    ``on_change`` is called whenever slots appear or vanish for another reason than a finished task.
+    ``on_change`` is called whenever slots appear or vanish for another reason than a finished task, ``on_restart``
+    with the workers' names whenever a dead child is to be replaced.
     """
 
     def __init__(
@@ -75,12 +76,16 @@ class ProcessCrew:
         launcher: Launcher,
         policy: RestartPolicy,
         on_change: Callable[[], None],
+        on_restart: Callable[[list[str]], None],
         logs: ChildLogs,
     ) -> None:
         self._boot = boot
         self._on_change = on_change
+        self._on_restart = on_restart
         titles = [boot.title] if processes == 1 else [f"{boot.title}#{number + 1}" for number in range(processes)]
-        self.members = [Member(title, boot, functions, launcher, policy, self._changed, logs) for title in titles]
+        self.members = [
+            Member(title, boot, functions, launcher, policy, self._changed, self._restarting, logs) for title in titles
+        ]
         self._waiting: deque[tuple[int, PolledTask, asyncio.Future[Outcome]]] = deque()
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -152,6 +157,9 @@ class ProcessCrew:
         link.run(worker, task, future)
         return True
 
+    def _restarting(self) -> None:
+        self._on_restart([worker.name for worker in self._boot.workers])
+
     def _changed(self) -> None:
         for _ in range(len(self._waiting)):
             entry = self._waiting.popleft()
@@ -171,6 +179,7 @@ class Member:
         launcher: Launcher,
         policy: RestartPolicy,
         on_change: Callable[[], None],
+        on_restart: Callable[[], None],
         logs: ChildLogs,
     ) -> None:
         self.title = title
@@ -183,6 +192,7 @@ class Member:
         self._launcher = launcher
         self._policy = policy
         self._on_change = on_change
+        self._on_restart = on_restart
         self._logs = logs
         self._newest: ChildLink | None = None
         self._deaths = 0
@@ -219,6 +229,7 @@ class Member:
                 return
             await asyncio.sleep(delay)
             self.restarts += 1
+            self._on_restart()
             try:
                 await self.start()
             except (StartError, OSError) as error:  # OSError: no process or file descriptor to be had just now

@@ -1,0 +1,99 @@
+"""What a TaskHandler shows of its work: metrics collectors, wired to the engine, and where they are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from podium.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from podium.metrics import MetricsCollector, MetricsSettings
+    from podium.metrics.exporter import HealthSource, MetricsExporter
+    from podium.transport import RequestHook
+
+
+class Instruments:
+    """The metrics of one TaskHandler: of its ``metrics_settings``, and of collectors among its listeners.
+
+    Without either it does nothing, and loads nothing.
+    """
+
+    def __init__(self, settings: MetricsSettings | None, listeners: Sequence[object]) -> None:
+        self._collectors = _collectors_among(listeners)
+        #: The listeners, and the collector that the settings ask for.
+        self.listeners: list[object] = list(listeners)
+        if settings is not None and not any(collector.settings is settings for collector in self._collectors):
+            collector = _collector_for(settings)
+            self._collectors.append(collector)
+            self.listeners.append(collector)
+        self._exporters: list[MetricsExporter] = []
+        self._watches: list[Callable[[], None]] = []
+
+    @property
+    def port(self) -> int | None:
+        """The first port that metrics are served at; None if there is none."""
+        return next((exporter.port for exporter in self._exporters if exporter.port is not None), None)
+
+    @property
+    def on_request(self) -> RequestHook | None:
+        """What is to be called after every request to the server; None if nobody counts them."""
+        return self._note_request if self._collectors else None
+
+    def on_restart(self, task_types: Sequence[str]) -> None:
+        """Count the restart of a child that runs these workers."""
+        for collector in self._collectors:
+            for task_type in task_types:
+                collector.increment_worker_restart(task_type)
+
+    def start(self, health: HealthSource, processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        """Show the metrics, ``health``, and what ``processes`` need; raises StartError if a port or file is refused."""
+        if not self._collectors:
+            return
+        from podium.metrics.exporter import MetricsExporter
+
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
+            for collector in self._collectors:
+                self._watches.append(collector.watch_processes(processes))
+                if collector.settings is not None:
+                    exporter = MetricsExporter(collector.settings, collector, health)
+                    exporter.start()
+                    self._exporters.append(exporter)
+            undo.pop_all()
+
+    def stop(self, task_types: Iterable[str] = ()) -> None:
+        """Show the last values and stop; no task of ``task_types`` is active any more."""
+        for collector in self._collectors:
+            for task_type in task_types:
+                collector.set_active_workers(task_type, 0)
+        for exporter in self._exporters:
+            exporter.stop()
+        for end in self._watches:
+            end()
+        self._exporters, self._watches = [], []
+
+    def _note_request(self, method: str, template: str, status: int, seconds: float) -> None:
+        for collector in self._collectors:
+            collector.record_api_request_time(method, template, status, seconds)
+
+
+def _collectors_among(listeners: Iterable[object]) -> list[MetricsCollector]:
+    # Whoever made one has loaded the module; nobody else is to pay for it.
+    module = sys.modules.get("podium.metrics.collector")
+    kind: Any = () if module is None else module.MetricsCollector
+    return [listener for listener in listeners if isinstance(listener, kind)]
+
+
+def _collector_for(settings: MetricsSettings) -> MetricsCollector:
+    from podium.metrics import MetricsCollector, MetricsSettings
+
+    if not isinstance(settings, MetricsSettings):
+        raise ConfigError(
+            f"TaskHandler: metrics_settings={settings!r}: expected MetricsSettings(...), "
+            "such as MetricsSettings(http_port=9090)"
+        )
+    return MetricsCollector(settings)
