@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from podium.client import AsyncClient
     from podium.config import AuthenticationSettings, Configuration
     from podium.context import TaskContext, TaskInProgress, get_task_context
+    from podium.discovery import WorkerLoader, auto_discover_workers, scan_for_workers
     from podium.errors import (
         ApiError,
         ConfigError,
@@ -64,6 +65,7 @@ _HOMES = {
     "client": ("AsyncClient",),
     "config": ("AuthenticationSettings", "Configuration"),
     "context": ("TaskContext", "TaskInProgress", "get_task_context"),
+    "discovery": ("WorkerLoader", "auto_discover_workers", "scan_for_workers"),
     "errors": (
         "ApiError", "ConfigError", "ConversionError", "DeclarationError", "NoTaskContextError", "NonRetryableException",
         "PodiumError", "StartError", "TaskFailedError", "TransportError",
@@ -92,8 +94,8 @@ __all__ = [
     "Task", "TaskContext", "TaskDef", "TaskExecLog", "TaskExecutionCompleted", "TaskExecutionFailure",
     "TaskExecutionStarted", "TaskFailedError", "TaskHandler", "TaskInProgress", "TaskPaused", "TaskResult",
     "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener", "TaskUpdateCompleted", "TaskUpdateFailure",
-    "TransportError", "Worker", "WorkerTask", "Workflow", "WorkflowDef", "WorkflowTask", "__version__",
-    "get_registered_workers", "get_task_context", "worker_task",
+    "TransportError", "Worker", "WorkerLoader", "WorkerTask", "Workflow", "WorkflowDef", "WorkflowTask", "__version__",
+    "auto_discover_workers", "get_registered_workers", "get_task_context", "scan_for_workers", "worker_task",
 ]  # fmt: skip
 
 
