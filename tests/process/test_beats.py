@@ -1,0 +1,163 @@
+"""A child whose loop cannot turn is told apart from one whose functions merely take long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import log_samples
+import samples
+from engine_fakes import task_json
+from podium import Worker
+from podium.crew.logs import ChildLogs
+from podium.crew.process import Member, ProcessCrew, RestartPolicy
+from podium.crew.thread import ThreadCrew
+from podium.plan import Defaults, Surroundings, plan_crews
+from podium.polled import read_task
+from rig import DEADLINE
+
+INTERVAL = 0.05
+#: Much longer than the interval, so that a busy machine does not look like silence.
+SILENCE = 1.0
+
+Crew = ProcessCrew | ThreadCrew
+
+
+async def until(look: Callable[[], Any], what: str) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not look():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def crew_of(function: Callable[..., Any], isolation: Any, interval: float = INTERVAL) -> AsyncIterator[Crew]:
+    worker = Worker("w", function, thread_count=2)
+    defaults = Defaults(isolation=isolation, group=None, processes=1, start_method="forkserver")
+    surroundings = Surroundings(imports=[], log_levels={}, beat_interval=interval)
+    (plan,), launcher = plan_crews([worker], defaults, surroundings)
+    logs = ChildLogs()
+    crew: Crew
+    if plan.runnables is not None:
+        crew = ThreadCrew(plan.runnables, interval)
+    else:
+        assert plan.boot is not None
+        assert launcher is not None
+        await launcher.open()
+        policy = RestartPolicy()
+        crew = ProcessCrew(plan.boot, [function], 1, launcher, policy, lambda: None, lambda _names: None, logs)
+    try:
+        await crew.start()
+        yield crew
+    finally:
+        await crew.stop()
+        if launcher is not None:
+            await launcher.close()
+        logs.close()
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+def task(**inputs: Any) -> Any:
+    return read_task(task_json("t", inputData=inputs))
+
+
+def silent_for(crew: Crew) -> float:
+    assert crew.silent_for is not None
+    return crew.silent_for
+
+
+BOTH = pytest.mark.parametrize("isolation", ["process", "thread"])
+
+
+@BOTH
+def test_busy_plain_function_is_no_silence(isolation: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with crew_of(samples.waits_for_file, isolation) as crew:
+            outcome = crew.run(0, task(path=str(tmp_path / "go"), mark=str(tmp_path / "mark")))
+            await until((tmp_path / "mark").exists, "the task")
+            loop = asyncio.get_running_loop()
+            end, longest = loop.time() + 2 * SILENCE, 0.0
+            while loop.time() < end:
+                longest = max(longest, silent_for(crew))
+                await asyncio.sleep(INTERVAL)
+            assert longest < SILENCE
+            assert not outcome.done()
+            (tmp_path / "go").touch()
+            assert (await outcome).status == "COMPLETED"
+
+    run(test())
+
+
+@BOTH
+def test_coroutine_that_blocks_the_loop_is_silence_and_its_end_is_heard(isolation: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with crew_of(log_samples.blocks_the_loop, isolation) as crew:
+            outcome = crew.run(0, task(path=str(tmp_path / "go"), mark=str(tmp_path / "mark")))
+            await until((tmp_path / "mark").exists, "the task")
+            await until(lambda: silent_for(crew) > SILENCE, "the silence")
+            (tmp_path / "go").touch()
+            await until(lambda: silent_for(crew) < SILENCE, "the end of the silence")
+            assert (await outcome).status == "COMPLETED"
+            place = crew.members[0].link if isinstance(crew, ProcessCrew) else crew
+            assert place is not None
+            await until(lambda: 0 < place.lag < SILENCE, "beats that are in time again")
+
+    run(test())
+
+
+def test_stopped_child_is_silent_until_it_goes_on() -> None:
+    async def test() -> None:
+        async with crew_of(samples.returns_none, "process") as crew:
+            assert isinstance(crew, ProcessCrew)
+            (member,) = crew.members
+            link = member.link
+            assert link is not None
+            os.kill(link.pid, signal.SIGSTOP)
+            try:
+                await until(lambda: silent_for(crew) > SILENCE, "the silence")
+                assert crew.alive
+            finally:
+                os.kill(link.pid, signal.SIGCONT)
+            await until(lambda: silent_for(crew) < SILENCE, "the next beat")
+            assert member.link is link
+
+    run(test())
+
+
+def test_beats_cease_with_the_child_and_begin_with_the_next() -> None:
+    async def test() -> None:
+        async with crew_of(samples.returns_none, "process") as crew:
+            assert isinstance(crew, ProcessCrew)
+            (member,) = crew.members
+            assert isinstance(member, Member)
+            first = member.link
+            assert first is not None
+            os.kill(first.pid, signal.SIGKILL)
+            await until(lambda: member.silent_for is None, "the death")
+            assert crew.silent_for is None
+            await until(lambda: member.link, "the successor")
+            second = member.link
+            assert second is not None
+            heard = second.last_heard
+            await until(lambda: second.last_heard > heard, "its beat")
+
+    run(test())
+
+
+@BOTH
+def test_interval_of_zero_is_no_beat(isolation: str) -> None:
+    async def test() -> None:
+        async with crew_of(samples.returns_none, isolation, 0.0) as crew:
+            assert crew.silent_for is None
+            assert (await crew.run(0, task())).status == "COMPLETED"
+
+    run(test())
