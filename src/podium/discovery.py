@@ -12,7 +12,7 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -113,17 +113,9 @@ class WorkerLoader:
 
     def _summary(self) -> Iterator[str]:
         workers = self.get_workers()
-        yield f"{_counted(len(workers), 'worker')}, {_counted(len(self._modules), 'module')} scanned"
-        width = max((len(worker.task_definition_name) for worker in workers), default=0)
-        for worker in workers:
-            options = worker.options
-            module = getattr(worker.function, "__module__", None) or "?"
-            yield (
-                f"  {worker.task_definition_name:{width}}  module={module} domain={worker.domain or '-'} "
-                f"threads={options.thread_count} poll_interval={options.poll_interval:g}ms"
-            )
+        yield f"{counted(len(workers), 'worker')}, {counted(len(self._modules), 'module')} scanned"
+        yield from summary_of(workers)
         if not workers:
-            yield f"  {_HINT}"
             yield f"  scanned: {', '.join(self._modules) or 'nothing'}"
 
     def _scan_package(self, name: str, *, recursive: bool) -> None:
@@ -145,6 +137,24 @@ class WorkerLoader:
 
     def _add(self, module: ModuleType) -> None:
         self._modules.setdefault(module.__name__)
+
+
+def summary_of(workers: Sequence[Worker], states: Mapping[tuple[str, str | None], str] | None = None) -> Iterator[str]:
+    """Return a line per worker, or a hint if there is none.
+
+    ``states``, if given, says what each worker does, by name and domain; one that it does not name is stopped.
+    """
+    width = max((len(worker.task_definition_name) for worker in workers), default=0)
+    for worker in workers:
+        options = worker.options
+        module = getattr(worker.function, "__module__", None) or "?"
+        state = "" if states is None else f" {states.get((worker.task_definition_name, worker.domain), 'stopped')}"
+        yield (
+            f"  {worker.task_definition_name:{width}}  module={module} domain={worker.domain or '-'} "
+            f"threads={options.thread_count} poll_interval={options.poll_interval:g}ms{state}"
+        )
+    if not workers:
+        yield f"  {_HINT}"
 
 
 def scan_for_workers(*package_names: str, recursive: bool = True) -> WorkerLoader:
@@ -327,5 +337,6 @@ def _real(path: Path) -> str:
     return os.path.realpath(path)
 
 
-def _counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

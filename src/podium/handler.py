@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import logging
 import os
 from collections.abc import Iterable
@@ -14,6 +13,8 @@ from podium.backoff import is_duration
 from podium.config import Configuration
 from podium.crew.process import RestartPolicy
 from podium.delivery import UPDATE_RETRY_DELAYS
+from podium.discovery import counted, summary_of
+from podium.discovery import import_modules as import_modules_by_name
 from podium.engine import Engine
 from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
 from podium.events import HANDLERS
@@ -122,8 +123,7 @@ class TaskHandler:
         _check("configuration", configuration, configured, "a Configuration, such as Configuration(server_api_url=...)")
         self.configuration = configuration or Configuration()
         self._imports = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
-        for name in self._imports:
-            _import(name)
+        import_modules_by_name(self._imports)
         found = [*_given(workers), *(get_registered_workers() if scan_for_annotated_workers else ())]
         #: The workers to run, with the values that hold for them after a look at the environment.
         self.workers = _without_doubles(resolve_workers(found, self.configuration))
@@ -237,6 +237,11 @@ class TaskHandler:
             return []
         return [status_of(runner, crew, self._monitoring.silence) for runner, crew in engine.runners]
 
+    def print_summary(self) -> None:
+        """Print a line per worker: its name, module, domain, threads, poll interval, and what it does just now."""
+        states = {(entry["worker"], entry["domain"]): _state(entry) for entry in self.get_worker_status()}
+        print(counted(len(self.workers), "worker"), *summary_of(self.workers, states), sep="\n")  # noqa: T201 - what the method is for
+
     @property
     def metrics_port(self) -> int | None:
         """The port that ``/metrics`` and ``/health`` are served at; None if they are not."""
@@ -283,6 +288,10 @@ class TaskHandler:
         )
 
 
+def _state(status: dict[str, Any]) -> str:
+    return "paused" if status["paused"] else status["problem"] or "polling"
+
+
 def _processes_of(engine: Engine) -> list[tuple[str, int]]:
     """Return title and process id of every child; workers of one group share theirs."""
     crews = dict.fromkeys(crew for _, crew in engine.runners)
@@ -312,13 +321,6 @@ def _log_levels() -> dict[str, int]:
 def _check(name: str, value: object, ok: bool, allowed: str) -> None:
     if not ok:
         raise ConfigError(f"TaskHandler: {name}={value!r}: expected {allowed}")
-
-
-def _import(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except Exception as error:
-        raise StartError(f"import_modules: {name} could not be imported: {type(error).__name__}: {error}") from error
 
 
 def _given(workers: Any) -> list[Worker]:

@@ -182,6 +182,16 @@ def configure_logging(environment: Mapping[str, str] = os.environ) -> Callable[[
     return undo
 
 
+def configure_program_logging(environment: Mapping[str, str] = os.environ) -> None:
+    """Configure the root logger, for a program that is podium's own: text or JSON lines on standard error, from INFO.
+
+    Raises ConfigError for a value that is not allowed.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if _format(environment) == "json" else logging.Formatter(_TEXT))
+    logging.basicConfig(level=_level(environment) or logging.INFO, handlers=[handler])
+
+
 def hand_over(target: logging.Logger, record: logging.LogRecord) -> None:
     """Give a child's record to the handlers of its logger.
 

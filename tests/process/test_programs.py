@@ -369,13 +369,14 @@ def test_defect_29_worker_found_twice_runs_once_and_the_list_is_left_alone(rig: 
     worker = rig.worker(samples.returns_none)
     given = [worker, worker]
     handler = TaskHandler(given, rig.configuration, scan_for_annotated_workers=False)
-    assert handler.workers == [worker]
+    assert [found.function for found in handler.workers] == [worker.function]
     assert given == [worker, worker]
 
 
 def test_single_worker_is_accepted_as_it_is(rig: Rig) -> None:
     worker = rig.worker(samples.returns_none)
-    assert TaskHandler(worker, rig.configuration, scan_for_annotated_workers=False).workers == [worker]
+    handler = TaskHandler(worker, rig.configuration, scan_for_annotated_workers=False)
+    assert [found.function for found in handler.workers] == [worker.function]
 
 
 def test_zero_workers_is_a_loud_error_with_a_hint(rig: Rig) -> None:

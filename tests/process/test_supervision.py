@@ -227,3 +227,18 @@ def test_start_says_where_each_value_comes_from(
     assert "\n  thread_count: 7 (from CONDUCTOR_WORKER_ALL_THREAD_COUNT)\n" in lines
     assert "\n  poll_interval: 20 (from code)\n" in lines
     assert "\n  poll_timeout: 100 (from default)\n" in lines
+
+
+def test_summary_tells_what_each_worker_is_and_does(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    workers = [rig.worker(samples.returns_none, domain="d"), rig.worker(samples.returns_list, paused=True)]
+    first, second = (worker.task_definition_name for worker in workers)
+    with rig.running(*workers) as handler:
+        handler.print_summary()
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "2 workers",
+        f"{first} module=samples domain=d threads=4 poll_interval=20ms polling",
+        f"{second} module=samples domain=- threads=4 poll_interval=20ms paused",
+    ]
+    handler.print_summary()
+    assert capsys.readouterr().out.count(" stopped\n") == 2

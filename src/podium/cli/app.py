@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from podium.cli.worker_options import environment_help, with_worker_options
+
 # Plain help texts: typer would otherwise load rich for each ``--help`` and each wrong option.
 app = typer.Typer(
     add_completion=False,
@@ -81,6 +83,56 @@ def demo(
         verbose=verbose,
     )
     raise typer.Exit(run_demo(settings))
+
+
+_Modules = Annotated[
+    list[str] | None, typer.Argument(metavar="MODULE", help="Packages or modules with @worker_task declarations.")
+]
+_Paths = Annotated[
+    list[str] | None, typer.Option("--path", metavar="FOLDER", help="Folder of files with declarations; may repeat.")
+]
+
+
+@app.command(epilog=environment_help())
+def config(modules: _Modules = None, paths: _Paths = None) -> None:
+    """Show every setting that holds, and where its value comes from."""
+    from podium.cli.config import show_config
+
+    show_config(modules or [], paths or [])
+
+
+@app.command(context_settings={"allow_extra_args": False})
+@with_worker_options
+def run(
+    modules: _Modules = None,
+    paths: _Paths = None,
+    compat: Annotated[
+        bool, typer.Option("--compat", help="Let imports of conductor-python lead to podium; see docs/migrating.md.")
+    ] = False,
+    start_method: Annotated[
+        Literal["forkserver", "spawn", "fork"], typer.Option(help="How child processes are started.")
+    ] = "forkserver",
+    grace_seconds: Annotated[float, typer.Option(min=0, help="How long tasks may go on after a signal.")] = 25.0,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /health at this port of 127.0.0.1.")
+    ] = None,
+    **worker_options: str | None,
+) -> None:
+    """Run the workers that modules declare, until a signal stops them."""
+    from podium.cli.run import Program, run_program
+
+    if not modules and not paths:
+        raise typer.BadParameter("name at least one module or --path")
+    program = Program(
+        modules=modules or [],
+        paths=paths or [],
+        compat=compat,
+        start_method=start_method,
+        grace_seconds=grace_seconds,
+        metrics_port=metrics_port,
+        options={name: text for name, text in worker_options.items() if text is not None},
+    )
+    run_program(program)
 
 
 @app.command()

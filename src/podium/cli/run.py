@@ -1,0 +1,53 @@
+"""``podium run``: workers as a program, without a script of one's own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from podium.cli.modules import load_workers
+from podium.handler import TaskHandler
+from podium.logs import configure_program_logging
+from podium.metrics import MetricsSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from podium.crew.launch import StartMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What ``podium run`` was asked for."""
+
+    modules: Sequence[str]
+    paths: Sequence[str] = ()
+    compat: bool = False
+    start_method: StartMethod = "forkserver"
+    grace_seconds: float = 25.0
+    metrics_port: int | None = None
+    #: Option -> text, for all workers, as environment variables would say it.
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_program(program: Program) -> None:
+    """Run workers until a signal stops them. Raises what loading and starting raise."""
+    configure_program_logging()
+    for name, text in program.options.items():
+        os.environ[f"CONDUCTOR_WORKER_ALL_{name.upper()}"] = text
+    compat = ["podium.compat"] if program.compat else []
+    for name in compat:
+        importlib.import_module(name)
+    workers = load_workers(program.modules, program.paths)
+    metrics = None if program.metrics_port is None else MetricsSettings(http_port=program.metrics_port)
+    with TaskHandler(
+        workers=workers,
+        metrics_settings=metrics,
+        import_modules=compat,
+        start_method=program.start_method,
+        grace_seconds=program.grace_seconds,
+    ) as handler:
+        handler.start_processes()
+        handler.join_processes()
