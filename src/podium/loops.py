@@ -23,8 +23,9 @@ def beat(loop: asyncio.AbstractEventLoop, interval: float, note: Callable[[float
     """Call ``note`` on the loop every ``interval`` seconds, with the seconds that it came late; never if it is 0."""
 
     def beat_at(due: float) -> None:
-        note(max(0.0, time.monotonic() - due))
-        beat(loop, interval, note)
+        lag = max(0.0, time.monotonic() - due)
+        beat(loop, interval, note)  # first: whoever hears of this beat may count on the next one being due
+        note(lag)
 
     if interval > 0:
         loop.call_later(interval, beat_at, time.monotonic() + interval)

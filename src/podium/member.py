@@ -248,8 +248,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     _, member = await loop.create_unix_connection(lambda: _Member(reader, workers), sock=sock)
-    member.send(Ready(os.getpid()))
     beat(loop, beat_interval, lambda lag: member.send(Beat(lag)))
+    member.send(Ready(os.getpid()))
     for frame in early:
         member.handle(frame)
     await member.ended
