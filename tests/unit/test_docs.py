@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from podium import TaskHandler
+from podium.config import _VARIABLES
+from podium.options import ALIASES, ENVIRONMENT_NAMES, OPTIONS
 from podium.metrics.catalogue import CPU_SECONDS, RESIDENT_MEMORY, Catalogue
 
 ROOT = Path(__file__).parent.parent.parent
@@ -55,3 +57,18 @@ def test_every_metric_is_described_with_its_labels_and_kind(style: str) -> None:
     families = Catalogue(canonical=style == "canonical", window=1)
     specs = [*(family.spec for family in families), RESIDENT_MEMORY, CPU_SECONDS]
     assert described == {(f"| `{s.name}`", ", ".join(s.labels), s.kind, f"{s.text} |") for s in specs}
+
+
+def test_every_option_of_a_worker_is_in_the_page_on_configuration() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    for option in OPTIONS:
+        others = ", ".join(f"`{alias}`" for alias, known in ALIASES.items() if known == option.name) or "-"
+        variable = f"`{option.name.upper()}`" if option.name in ENVIRONMENT_NAMES else "-"
+        row = f"| `{option.name}` | `{option.default!r}` | {variable} | {others} | {option.metadata['doc']} |"
+        assert f"\n{row}\n" in page, row
+
+
+def test_every_setting_of_the_connection_is_in_the_page_on_configuration() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    for name, variable in _VARIABLES.items():
+        assert f"\n| `{name}` | `{variable.name}` | `{variable.default!r}` |\n" in page
