@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from podium import StartWorkflowRequest, TaskDef, TaskHandler, Worker, WorkflowD
 from rig import Rig, unique, until
 
 WORKERS = 50
-FUNCTIONS = [samples.returns_dict, samples.sees_context_async]
+FUNCTIONS: list[Callable[..., Any]] = [samples.returns_dict, samples.sees_context_async]
 
 MODES: list[dict[str, Any]] = [
     {"isolation": "thread"},

@@ -10,8 +10,8 @@ import pytest
 
 from podium import TaskHandler
 from podium.config import _VARIABLES
-from podium.options import ALIASES, ENVIRONMENT_NAMES, OPTIONS
 from podium.metrics.catalogue import CPU_SECONDS, RESIDENT_MEMORY, Catalogue
+from podium.options import ALIASES, ENVIRONMENT_NAMES, OPTIONS
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
