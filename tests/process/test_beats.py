@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -142,6 +143,17 @@ def test_stopped_child_is_silent_until_it_goes_on(lags: list[float]) -> None:
             await until(lambda: silent_for(crew) < SILENCE, "the next beat")
             await until(lambda: max(lags) > SILENCE / 2, "the beat that came late")
             assert member.link is link
+
+    run(test())
+
+
+def test_parent_that_was_held_up_does_not_take_its_children_for_silent() -> None:
+    async def test() -> None:
+        async with crew_of(samples.returns_none, "process") as crew:
+            end = time.monotonic() + SILENCE + 0.5
+            while time.monotonic() < end:  # the engine's loop cannot read what the child says meanwhile
+                pass
+            assert silent_for(crew) < SILENCE
 
     run(test())
 

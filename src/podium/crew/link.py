@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import select
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -102,7 +103,20 @@ class ChildLink(asyncio.Protocol):
         It is heard while plain functions run in threads, however long, and not while a coroutine blocks the loop,
         something holds the GIL, or the process is stopped.
         """
-        return time.monotonic() - self.last_heard if self._boot.beat_interval else None
+        interval = self._boot.beat_interval
+        if not interval:
+            return None
+        silence = time.monotonic() - self.last_heard
+        return 0.0 if silence > 2 * interval and self._is_unheard() else silence
+
+    def _is_unheard(self) -> bool:
+        """Whether words of the child wait to be read: then it is this process that was held up, not the child."""
+        fd = self._child.ends.frames.fileno()
+        if fd == -1:
+            return False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
