@@ -33,12 +33,66 @@ _UNION = (typing.Union, types.UnionType)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter that a task fills.
+
+    ``annotation`` is resolved; Any if there is none, ``dict[str, T]`` for ``**kwargs: T``.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    keyword_only: bool
+    #: Receives the whole task.
+    takes_task: bool
+    #: The parameter in messages.
+    where: str
+
+    @property
+    def required(self) -> bool:
+        """Whether input must have its name."""
+        return self.default is inspect.Parameter.empty
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signature:
+    """What a function takes from a task; what ``functools.partial`` has fixed is not among the parameters."""
+
+    parameters: tuple[Parameter, ...]
+    #: ``**kwargs``.
+    rest: Parameter | None
+    #: Keys that **kwargs must not receive: other parameters, also those that input does not fill.
+    taken: frozenset[str]
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether no key of the input is unknown to the function, because it receives the whole task."""
+        return any(parameter.takes_task for parameter in self.parameters)
+
+
+def signature_of(function: Callable[..., Any]) -> Signature:
+    """Read a function's signature.
+
+    Raises DeclarationError, naming the parameter and what to do, for one that input can never fill.
+    """
+    return _Reader(function).signature()
+
+
+def return_annotation(function: Callable[..., Any]) -> Any:
+    """Return what a function is declared to return, resolved; ``inspect.Signature.empty`` if it does not say.
+
+    Raises DeclarationError for a name that cannot be resolved.
+    """
+    return _Reader(function).returns()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Argument:
     """One parameter; ``convert`` is None if it receives the whole task."""
 
     name: str
     convert: Callable[[Any], Any] | None
-    default: Any = inspect.Parameter.empty
+    default: Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +103,7 @@ class Binder:
     _keyword: tuple[_Argument, ...]
     #: Reads what is left for ``**kwargs``; None if the function has none.
     _rest: Callable[[dict[str, Any]], dict[str, Any]] | None
-    #: Keys that **kwargs must not receive: other parameters, also those that input does not fill.
+    #: Keys that **kwargs must not receive.
     _taken: frozenset[str]
     #: The only keys allowed; None if any is.
     _known: frozenset[str] | None
@@ -61,7 +115,19 @@ class Binder:
         ``strict`` (default False) makes ``arguments`` refuse keys that no parameter or field asks for, at every depth.
         Raises DeclarationError, naming the parameter and what to do, for a signature that input can never fill.
         """
-        return _Signature(function, strict=strict).binder()
+        signature, compiler = signature_of(function), Compiler(closed=strict)
+
+        def argument(parameter: Parameter) -> _Argument:
+            convert = None if parameter.takes_task else _converter(compiler, parameter)
+            return _Argument(parameter.name, convert, parameter.default)
+
+        return cls(
+            tuple(argument(parameter) for parameter in signature.parameters if not parameter.keyword_only),
+            tuple(argument(parameter) for parameter in signature.parameters if parameter.keyword_only),
+            None if signature.rest is None else _converter(compiler, signature.rest),
+            signature.taken,
+            frozenset(p.name for p in signature.parameters) if strict and not signature.reads_all else None,
+        )
 
     def arguments(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments for a task.
@@ -78,6 +144,14 @@ class Binder:
         return positional, keywords
 
 
+def _converter(compiler: Compiler, parameter: Parameter) -> Callable[[Any], Any]:
+    try:
+        plan = compiler.plan(parameter.annotation)
+    except DeclarationError as error:
+        raise DeclarationError(f"{parameter.where}: {error}") from error
+    return guarded(or_null(plan) if parameter.default is None else plan)
+
+
 def _value(argument: _Argument, task: Task, data: dict[str, Any]) -> Any:
     if argument.convert is None:
         return task
@@ -91,25 +165,23 @@ def _value(argument: _Argument, task: Task, data: dict[str, Any]) -> Any:
     return argument.default
 
 
-class _Signature:
-    """The parameters of a function on their way to a Binder."""
+class _Reader:
+    """A function on the way to its Signature."""
 
-    def __init__(self, function: Callable[..., Any], *, strict: bool) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._label = _label(function)
-        self._strict = strict
-        self._compiler = Compiler(closed=strict)
         self._inner = _inner(function)
         self._fixed = function.keywords if isinstance(function, functools.partial) else {}
         try:
-            parameters = inspect.signature(function).parameters
+            self._signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
             raise DeclarationError(f"{self._label}: its signature cannot be read: {error}") from error
-        self._parameters = [parameter for parameter in parameters.values() if parameter.name not in self._fixed]
+        parameters = self._signature.parameters.values()
+        self._parameters = [parameter for parameter in parameters if parameter.name not in self._fixed]
 
-    def binder(self) -> Binder:
-        """Return the Binder."""
-        positional: list[_Argument] = []
-        keyword: list[_Argument] = []
+    def signature(self) -> Signature:
+        """Return the Signature."""
+        found: list[Parameter] = []
         rest = None
         for parameter in self._parameters:
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -117,28 +189,24 @@ class _Signature:
                     f"parameter '*{parameter.name}' of {self._label} can never be filled: a task's input has names; "
                     f"take named parameters, **kwargs, or one list parameter '{parameter.name}: list[...]'"
                 )
+            annotation = self._annotation(parameter)
             if parameter.kind is parameter.VAR_KEYWORD:
-                rest = self._rest(parameter)
-            elif parameter.kind is parameter.KEYWORD_ONLY:
-                keyword.append(self._argument(parameter))
+                rest = self._parameter(parameter, _rest(annotation), takes_task=False)
             else:
-                positional.append(self._argument(parameter))
-        arguments = positional + keyword
-        reads_all = any(argument.convert is None for argument in arguments)
-        known = frozenset(argument.name for argument in arguments)
-        return Binder(
-            tuple(positional),
-            tuple(keyword),
-            rest,
-            known.union(self._fixed, _named_parameters(self._inner)),
-            known if self._strict and not reads_all else None,
-        )
+                takes_task = self._takes_task(parameter, annotation)
+                found.append(self._parameter(parameter, annotation, takes_task=takes_task))
+        taken = {parameter.name for parameter in found} | set(self._fixed) | _named_parameters(self._inner)
+        return Signature(tuple(found), rest, frozenset(taken))
 
-    def _argument(self, parameter: inspect.Parameter) -> _Argument:
-        annotation = self._annotation(parameter)
-        if self._takes_task(parameter, annotation):
-            return _Argument(parameter.name, None)
-        return _Argument(parameter.name, self._converter(parameter, annotation), parameter.default)
+    def returns(self) -> Any:
+        """Return the resolved annotation of what is returned."""
+        annotation = self._signature.return_annotation
+        return annotation if annotation is inspect.Signature.empty else self._resolved(annotation, "the returned value")
+
+    def _parameter(self, parameter: inspect.Parameter, annotation: Any, *, takes_task: bool) -> Parameter:
+        known = Any if annotation is parameter.empty else annotation
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        return Parameter(parameter.name, known, parameter.default, keyword_only, takes_task, self._where(parameter))
 
     def _takes_task(self, parameter: inspect.Parameter, annotation: Any) -> bool:
         if annotation is Task or (get_origin(annotation) in _UNION and Task in get_args(annotation)):
@@ -147,34 +215,29 @@ class _Signature:
         unannotated = annotation is parameter.empty and parameter.name == "task"
         return alone and (annotation is object or unannotated)
 
-    def _rest(self, parameter: inspect.Parameter) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        annotation = self._annotation(parameter)
-        if get_origin(annotation) is typing.Unpack:
-            return self._converter(parameter, get_args(annotation)[0])
-        values = Any if annotation is parameter.empty else annotation
-        return self._converter(parameter, dict[str, values])  # type: ignore[valid-type]
-
-    def _converter(self, parameter: inspect.Parameter, annotation: Any) -> Callable[[Any], Any]:
-        try:
-            plan = self._compiler.plan(Any if annotation is parameter.empty else annotation)
-        except DeclarationError as error:
-            raise DeclarationError(f"{self._where(parameter)}: {error}") from error
-        return guarded(or_null(plan) if parameter.default is None else plan)
-
     def _annotation(self, parameter: inspect.Parameter) -> Any:
         """Return the annotation, resolved on its own: a return type that is missing at runtime does no harm."""
         if parameter.annotation is parameter.empty:
             return parameter.empty
-        names = {variable.__name__: variable for variable in getattr(self._inner, "__type_params__", ())}
-        annotation = resolve(
-            parameter.annotation, getattr(self._inner, "__globals__", {}), names, self._where(parameter)
-        )
+        annotation = self._resolved(parameter.annotation, self._where(parameter))
         if get_origin(annotation) is typing.Annotated and get_args(annotation)[0] is Task:
             return Task
         return annotation
 
+    def _resolved(self, annotation: Any, where: str) -> Any:
+        names = {variable.__name__: variable for variable in getattr(self._inner, "__type_params__", ())}
+        return resolve(annotation, getattr(self._inner, "__globals__", {}), names, where)
+
     def _where(self, parameter: inspect.Parameter) -> str:
         return f"parameter {parameter.name!r} of {self._label}"
+
+
+def _rest(annotation: Any) -> Any:
+    """Return the type of all of ``**kwargs``, given its annotation."""
+    if get_origin(annotation) is typing.Unpack:
+        return get_args(annotation)[0]
+    values = Any if annotation is inspect.Parameter.empty else annotation
+    return dict[str, values]  # type: ignore[valid-type]
 
 
 def _inner(function: Any) -> Any:

@@ -6,6 +6,7 @@ until something fails.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from types import NoneType
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from podium.convert.shape import Field, Shape
 
 _CONTAINERS = (list, dict)
+_BOOLS = {"true": True, "false": False}
+#: Numbers in the keys of objects, as regular expressions that Python and JSON Schema both understand.
+INT_KEY = "0|-?[1-9][0-9]*"
+NUMBER_KEY = "-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
 
 def array_plan(item: Plan, make: Callable[[list[Any]], Any], fit: Fit) -> Plan:
@@ -94,16 +99,28 @@ def mapping_plan(key: Plan, item: Plan, make: Callable[[dict[Any, Any]], Any]) -
 
 
 def _key_reader(key: Plan) -> Convert:
-    """Return the converter of object keys. ``5``, ``1.5`` and ``true`` are read as such if the key type takes them."""
-    numbers = bool(key.fit.keys() & {bool, int, float})
+    """Return the converter of object keys. ``5``, ``1.5`` and ``true`` are read as such if the key type takes them.
+
+    An int is written with digits only, and a number of an Enum as JSON writes it, so that keys are told apart.
+    """
+    rank = key.fit.get(float)
+
+    def simpler(text: str) -> Any:
+        if text in _BOOLS and bool in key.fit:
+            return _BOOLS[text]
+        if int in key.fit and re.fullmatch(INT_KEY, text):
+            return int(text)
+        if rank not in (None, Fit.LOOSE) and re.fullmatch(NUMBER_KEY, text):
+            number = float(text)
+            if math.isfinite(number) and (rank != Fit.LISTED or repr(number) == text):
+                return number
+        raise ValueError(text)
 
     def convert(text: Any) -> Any:
         try:
-            if numbers and type(text) is str:
-                number = msgspec.json.decode(text)
-                if type(number) in (bool, int, float):
-                    return key.convert(number)
-        except (ConversionError, msgspec.DecodeError, UnicodeError):
+            if type(text) is str:
+                return key.convert(simpler(text))
+        except (ConversionError, ValueError):
             pass  # not a number of this type: it may still be a text
         try:
             return key.convert(text)
@@ -151,7 +168,7 @@ def object_plan(shape: Shape, plans: Sequence[Plan], *, closed: bool) -> Plan:
 
 def or_null(plan: Plan) -> Plan:
     """Return the plan of a field or parameter whose default is None: null that its type does not take is None."""
-    if plan.fit.get(NoneType, Fit.ANYTHING) is not Fit.ANYTHING:
+    if plan.fit.get(NoneType) in (Fit.LISTED, Fit.EXACT):
         return plan
     read = plan.convert
 
@@ -182,7 +199,8 @@ def _by_position(keys: Sequence[str], value: Sequence[Any]) -> dict[str, Any]:
 
 
 def _check_tag(key: str, tag: Any, value: dict[str, Any]) -> None:
-    if value.get(key, tag) != tag:
+    found = value.get(key, tag)
+    if found != tag or type(found) is bool:  # True == 1
         raise ConversionError(key, f"expected {shown(tag)}, got {shown(value[key])}")
 
 

@@ -37,7 +37,7 @@ from podium.convert.shape import Field, resolve, shape_of, substitute
 from podium.errors import ConversionError, DeclarationError
 
 #: Container -> what builds it from a list, and how well it fits an array.
-_ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], Fit]] = {
+ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], Fit]] = {
     list: (list, Fit.NEAR),
     abc.Sequence: (list, Fit.NEAR),
     abc.MutableSequence: (list, Fit.NEAR),
@@ -50,7 +50,7 @@ _ARRAYS: dict[Any, tuple[Callable[[list[Any]], Any], Fit]] = {
     abc.Set: (set, Fit.PARSED),
     abc.MutableSet: (set, Fit.PARSED),
 }
-_MAPPINGS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
+MAPPINGS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
     dict: dict,
     abc.Mapping: dict,
     abc.MutableMapping: dict,
@@ -77,7 +77,7 @@ class Compiler:
 
         Raises DeclarationError for a type that no JSON value can become.
         """
-        if not _is_hashable(annotation):  # Annotated or Literal with a list in it
+        if not is_hashable(annotation):
             return self._compile(annotation)
         plan = LEAVES.get(annotation) or self._plans.get(annotation)
         if plan is None:
@@ -87,7 +87,7 @@ class Compiler:
     def _compile(self, annotation: Any) -> Plan:
         if get_origin(annotation) is Annotated:
             return self._annotated(annotation)
-        target = _target(annotation)
+        target = target_of(annotation)
         if target is not annotation:
             rough = Plan(getattr(annotation, "__name__", str(annotation)), ANYTHING.convert, ANYTHING.fit)
             return self._recursive(annotation, rough, lambda: self.plan(target))
@@ -102,25 +102,21 @@ class Compiler:
             choices = [(to_json(value), value) for value in arguments]
             return choice_plan(" | ".join(shown(encoded) for encoded, _ in choices), choices)
         if origin is tuple:
-            return accelerated(annotation, self._tuple(annotation, arguments))
-        if origin in _ARRAYS:
-            make, rank = _ARRAYS[origin]
+            return accelerated(annotation, self._tuple(tuple_items(annotation)))
+        if origin in ARRAYS:
+            make, rank = ARRAYS[origin]
             return accelerated(annotation, array_plan(self.plan(arguments[0] if arguments else Any), make, rank))
-        if origin in _MAPPINGS:
+        if origin in MAPPINGS:
             if origin is collections.Counter:
                 arguments = (arguments or (str,)) + (int,)
             key, item = (self.plan(argument) for argument in arguments or (Any, Any))
-            return accelerated(annotation, mapping_plan(key, item, _MAPPINGS[origin]))
+            return accelerated(annotation, mapping_plan(key, item, MAPPINGS[origin]))
         return None
 
-    def _tuple(self, annotation: Any, arguments: tuple[Any, ...]) -> Plan:
-        if annotation in (tuple, typing.Tuple):  # noqa: UP006 - tuple[()] has no arguments either, but is empty
-            arguments = (Any, ...)
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return array_plan(self.plan(arguments[0]), tuple, Fit.NEAR)
-        if any(getattr(argument, "__unpacked__", False) or get_origin(argument) is Unpack for argument in arguments):
-            raise DeclarationError(f"no JSON value can become {annotation!r}: give every item a type, or one to all")
-        return tuple_plan([self.plan(argument) for argument in arguments])
+    def _tuple(self, items: tuple[Any, ...]) -> Plan:
+        if len(items) == 2 and items[1] is Ellipsis:
+            return array_plan(self.plan(items[0]), tuple, Fit.NEAR)
+        return tuple_plan([self.plan(item) for item in items])
 
     def _class(self, annotation: Any) -> Plan:
         cls = get_origin(annotation) or annotation
@@ -159,7 +155,7 @@ class Compiler:
         def later(value: Any) -> Any:
             return plan.convert(value)
 
-        if _is_hashable(annotation):
+        if is_hashable(annotation):
             self._plans[annotation] = Plan(rough.name, later, dict(rough.fit), keys=rough.keys)
         plan = compile_it()
         return plan
@@ -189,7 +185,20 @@ class Compiler:
         return Plan(plan.name, convert, plan.fit, native=plan.native, keys=plan.keys)
 
 
-def _target(annotation: Any) -> Any:
+def tuple_items(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of a tuple's items; ``(T, ...)`` if all of them have the same.
+
+    Raises DeclarationError for a tuple whose items only partly have a type each.
+    """
+    if annotation in (tuple, typing.Tuple):  # noqa: UP006 - tuple[()] has no arguments either, but is empty
+        return (Any, ...)
+    items = get_args(annotation)
+    if any(getattr(item, "__unpacked__", False) or get_origin(item) is Unpack for item in items):
+        raise DeclarationError(f"no JSON value can become {annotation!r}: give every item a type, or one to all")
+    return items
+
+
+def target_of(annotation: Any) -> Any:
     """Return the type that an alias, a NewType, a type variable or a mark stands for; any other type itself."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     alias = origin or annotation
@@ -223,7 +232,8 @@ def _alias_value(alias: Any) -> Any:
     return resolve(value, getattr(owner, "__dict__", {}), {alias.__name__: alias}, where)
 
 
-def _is_hashable(annotation: Any) -> bool:
+def is_hashable(annotation: Any) -> bool:
+    """Return whether an annotation can be a key; Annotated or Literal with a list in it cannot."""
     try:
         hash(annotation)
     except TypeError:
