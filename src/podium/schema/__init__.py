@@ -32,6 +32,7 @@ from podium.convert.shape import shape_of
 from podium.errors import DeclarationError
 from podium.models import TaskResult
 from podium.schema.parts import (
+    DRAFT,
     NULL,
     OBJECT,
     JsonSchema,
@@ -41,11 +42,10 @@ from podium.schema.parts import (
     resolved,
     types_of,
 )
-from podium.schema.types import TypeSchemas
+from podium.schema.table import TypeSchemas
 
 __all__ = ["JsonSchema", "Schemas", "schemas_of"]
 
-DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 
 _AWAITABLES: Final = (abc.Awaitable, abc.Coroutine, asyncio.Future, asyncio.Task)
 

@@ -16,6 +16,7 @@ OBJECT: Final[JsonSchema] = {"type": "object"}
 NOTHING: Final[JsonSchema] = {"not": {}}
 ALL_TYPES: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
+DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _REF: Final = "#/definitions/"
 _TYPE_NAMES: Final = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string"}
 
