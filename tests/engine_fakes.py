@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from podium import TaskDef, TaskResultStatus
@@ -13,6 +13,7 @@ from podium.client import AsyncClient
 from podium.errors import NotFoundError, PodiumError, ServerError
 from podium.events import EventDispatcher, TaskRunnerEvent
 from podium.frames import Cause, Outcome
+from podium.models import SchemaDef
 from podium.polled import Interrupted, PolledTask
 
 
@@ -61,12 +62,18 @@ class FakeClient(AsyncClient):
         self.gate: asyncio.Event | None = None
         self.beat_errors: deque[PodiumError | None] = deque()
         self.log_errors: deque[PodiumError | None] = deque()
-        self.definitions: dict[str, TaskDef] = {}
+        #: What the server has: the JSON of definitions by name, and the registered schemas.
+        self.definitions: dict[str, dict[str, Any]] = {}
+        self.schemas: dict[str, SchemaDef] = {}
+        #: Whether the server has a schema registry, and the failures of the next requests to it.
+        self.has_schemas = True
+        self.schema_errors: deque[PodiumError | None] = deque()
+        self.schema_calls: list[list[str]] = []
         self.polls: list[Poll] = []
         self.updates: list[Update] = []
         self.beats: list[tuple[float, str]] = []
         self.logs: list[tuple[float, str, str]] = []
-        self.definition_calls: list[tuple[str, TaskDef]] = []
+        self.definition_calls: list[tuple[str, dict[str, Any]]] = []
 
     def updates_of(self, task_id: str) -> list[Update]:
         return [update for update in self.updates if update.body["taskId"] == task_id]
@@ -109,16 +116,26 @@ class FakeClient(AsyncClient):
         self.logs.append((_now(), task_id, message))
         _raise_next(self.log_errors)
 
-    async def get_task_def(self, name: str) -> TaskDef:
+    async def get_task_def_json(self, name: str) -> dict[str, Any]:
         if name not in self.definitions:
             raise NotFoundError(404, f"No such taskType found by name: {name}")
         return self.definitions[name]
 
     async def register_task_def(self, definition: TaskDef) -> None:
-        self.definition_calls.append(("create", definition))
+        self.definition_calls.append(("create", definition.to_dict()))
+        self.definitions[definition.name] = definition.to_dict()
 
-    async def update_task_def(self, definition: TaskDef) -> None:
-        self.definition_calls.append(("update", definition))
+    async def update_task_def(self, definition: TaskDef | Mapping[str, Any]) -> None:
+        assert not isinstance(definition, TaskDef)
+        self.definition_calls.append(("update", dict(definition)))
+        self.definitions[definition["name"]] = dict(definition)
+
+    async def register_schemas(self, schemas: Sequence[SchemaDef]) -> None:
+        self.schema_calls.append([schema.name for schema in schemas])
+        _raise_next(self.schema_errors)
+        if not self.has_schemas:
+            raise NotFoundError(404, "No static resource api/schema.")
+        self.schemas |= {schema.name: schema for schema in schemas}
 
     async def _pass_gate(self) -> None:
         if self.gate is not None:

@@ -18,6 +18,7 @@ from podium.models import (
     BulkResponse,
     PollData,
     RerunWorkflowRequest,
+    SchemaDef,
     StartWorkflowRequest,
     Task,
     TaskDef,
@@ -42,6 +43,7 @@ T = TypeVar("T")
 #: Seconds that an answer may take beyond the time that the server was asked to wait.
 _GRACE: Final = 5.0
 _PLACEHOLDER: Final = re.compile(r"\{\w+\}")
+_START_FIELDS: Final = ("input", "version", "correlation_id", "priority", "task_to_domain")
 #: Pauses between two looks at a workflow's status.
 _WAIT_PAUSE: Final = Backoff(first=0.05, cap=1.0)
 
@@ -136,15 +138,9 @@ class AsyncClient:
 
         None: the server found no open task of that name, or no such workflow.
         """
-        response = await self._call(
-            "POST",
-            "/tasks/{workflowId}/{reference}/{status}",
-            workflow_id,
-            reference_name,
-            status,
-            query=_present(workerid=worker_id),
-            body=dict(output or {}),
-        )
+        where = "/tasks/{workflowId}/{reference}/{status}"
+        query, body = _present(workerid=worker_id), dict(output or {})
+        response = await self._call("POST", where, workflow_id, reference_name, status, query=query, body=body)
         return text_of(response) or None
 
     async def get_task_logs(self, task_id: str) -> list[TaskExecLog]:
@@ -174,13 +170,17 @@ class AsyncClient:
         """Store one task definition; an existing one is replaced."""
         await self.register_task_defs([definition])
 
-    async def update_task_def(self, definition: TaskDef) -> None:
-        """Replace an existing task definition as a whole: unset fields return to the server's defaults."""
+    async def update_task_def(self, definition: TaskDef | Mapping[str, Any]) -> None:
+        """Replace an existing task definition (or its JSON) as a whole: what is unset becomes the server's default."""
         await self._call("PUT", "/metadata/taskdefs", body=definition)
 
     async def get_task_def(self, name: str) -> TaskDef:
         """Return a task definition."""
         return await self._read(TaskDef, "/metadata/taskdefs/{name}", name)
+
+    async def get_task_def_json(self, name: str) -> dict[str, Any]:
+        """Return a task definition as the server has it, with fields that TaskDef does not know."""
+        return await self._read(dict[str, Any], "/metadata/taskdefs/{name}", name)
 
     async def get_task_defs(self) -> list[TaskDef]:
         """Return all task definitions."""
@@ -189,6 +189,14 @@ class AsyncClient:
     async def unregister_task_def(self, name: str) -> None:
         """Delete a task definition; the server answers 500 (ServerError) if there is none."""
         await self._call("DELETE", "/metadata/taskdefs/{name}", name)
+
+    async def register_schemas(self, schemas: Sequence[SchemaDef]) -> None:
+        """Store schemas, each over the one of its name and version; NotFoundError without a schema registry."""
+        await self._call("POST", "/schema", query=_present(newVersion=False), body=list(schemas))
+
+    async def get_schema(self, name: str, version: int = 1) -> SchemaDef:
+        """Return a schema."""
+        return await self._read(SchemaDef, "/schema/{name}/{version}", name, str(version))
 
     async def register_workflow_def(self, definition: WorkflowDef, *, overwrite: bool = False) -> None:
         """Store a workflow definition; ConflictError if that version exists and ``overwrite`` is False."""
@@ -223,14 +231,7 @@ class AsyncClient:
 
         Repeating it after a CutError may start a second one.
         """
-        request = _start_request(
-            workflow,
-            input=input,
-            version=version,
-            correlation_id=correlation_id,
-            priority=priority,
-            task_to_domain=task_to_domain,
-        )
+        request = _start_request(workflow, input, version, correlation_id, priority, task_to_domain)
         return text_of(await self._call("POST", "/workflow", body=request))
 
     async def execute_workflow(
@@ -249,14 +250,7 @@ class AsyncClient:
 
         After ``wait_for_seconds`` the state as it is comes back with ``signal_timeout``; the workflow runs on.
         """
-        request = _start_request(
-            workflow,
-            input=input,
-            version=version,
-            correlation_id=correlation_id,
-            priority=priority,
-            task_to_domain=task_to_domain,
-        )
+        request = _start_request(workflow, input, version, correlation_id, priority, task_to_domain)
         refs = wait_until_task_ref if isinstance(wait_until_task_ref, str) else ",".join(wait_until_task_ref)
         response = await self._call(
             "POST",
@@ -391,9 +385,10 @@ def _present(**parameters: str | int | None) -> dict[str, str | int]:
     }
 
 
-def _start_request(workflow: str | StartWorkflowRequest, **fields: Any) -> StartWorkflowRequest:
+def _start_request(workflow: str | StartWorkflowRequest, *arguments: Any) -> StartWorkflowRequest:
     if isinstance(workflow, str):
-        return StartWorkflowRequest(name=workflow, **{name: value for name, value in fields.items() if value})
-    if any(fields.values()):
+        fields = zip(_START_FIELDS, arguments, strict=True)
+        return StartWorkflowRequest(name=workflow, **{name: value for name, value in fields if value})
+    if any(arguments):
         raise ConfigError("give a workflow's name and arguments, or a StartWorkflowRequest, not both")
     return workflow

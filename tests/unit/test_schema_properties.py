@@ -109,11 +109,6 @@ class Bike(msgspec.Struct, tag=1, tag_field="kind", forbid_unknown_fields=True):
     gears: float | None = None
 
 
-class Row(msgspec.Struct, array_like=True, tag=True):
-    a: int
-    b: str = ""
-
-
 class Person:
     def __init__(self, name: str, age: int = 0, *, parents: list[Person] | None = None) -> None:
         self.name, self.age, self.parents = name, age, parents or []
@@ -151,7 +146,6 @@ FURTHER: list[tuple[Any, list[Any]]] = [
     (Car, [{"type": "car", "wheelCount": 4}, {"wheelCount": 4, "owner": None}, {"type": "bus", "wheelCount": 4}]),
     (Bike, [{"kind": 1}, {"kind": True}, {"kind": 1.0, "gears": 3}, {"kind": 1, "x": 1}]),
     (Car | Bike, [{"type": "car", "wheelCount": 4}, {"kind": 1, "gears": None}]),
-    (Row, [[True, 1, "b"], [True, 1], [True], [True, 1, "b", 2], [1, 1, "b"]]),
     (Person, [{"name": "n", "parents": [{"name": "p", "parents": None}]}, {"name": "n", "age": None}]),
     (Shelf, [{"label": "l", "books": {"a": 1}}, {"label": "l", "secret": 1}, {"_label": "l"}]),
     (Box[int], [{"content": 1, "start": 2}, {"content": "1"}, {"content": 1, "ready": False}]),
@@ -290,7 +284,7 @@ def test_schema_takes_the_tricky_keys_that_the_converter_takes(kind: Any) -> Non
 def test_schema_of_a_union_takes_what_the_converter_takes(
     members: list[Typed], data: st.DataObject, mutations: list[tuple[Any, list[int]]], closed: bool
 ) -> None:
-    annotation = Union[tuple(kind for kind, _ in members)]  # noqa: UP007 - members are data here
+    annotation: Any = Union[tuple(kind for kind, _ in members)]  # noqa: UP007 - members are data here
     value = to_json(data.draw(data.draw(st.sampled_from(members))[1]))
     agree(annotation, changed(value, mutations), closed=closed)
 

@@ -9,13 +9,19 @@ from msgspec import UNSET, UnsetType, field
 from podium.models.wire import Wire
 
 
-class SchemaDef(Wire):
-    """A JSON schema, inlined in a task or workflow definition."""
+class SchemaDef(Wire, omit_defaults=False):
+    """A schema of input or output: inlined in a definition, or in the server's schema registry.
+
+    Without ``data``, in a definition, it stands for the registered schema of that name and version.
+    """
 
     name: str
     version: int = 1
+    #: JSON, AVRO or PROTOBUF. Always sent: a server does not assume any.
     type: str = field(default="JSON", name="type")
-    data: dict[str, Any] | None = None
+    data: dict[str, Any] | UnsetType | None = UNSET
+    #: A name for a schema that is kept elsewhere.
+    external_ref: str | UnsetType = UNSET
 
 
 class TaskDef(Wire):

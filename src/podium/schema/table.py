@@ -295,7 +295,9 @@ def _enum(cls: type[enum.Enum]) -> JsonSchema:
     listed = choice(values)
     if cls._missing_.__func__ is enum.Enum._missing_.__func__:  # type: ignore[attr-defined]
         return listed
-    return {"type": sorted(types_of(listed, {}))}  # which further values the class takes only its code knows
+    # Which further values the class takes only its own code knows.
+    kinds = sorted({"number" if kind == "integer" else kind for kind in types_of(listed, {})})
+    return {"type": kinds[0] if len(kinds) == 1 else kinds}
 
 
 def _flags(cls: Any, values: Iterable[int]) -> JsonSchema:
