@@ -24,6 +24,7 @@ from podium.errors import (
 )
 from podium.models import (
     RerunWorkflowRequest,
+    SchemaDef,
     StartWorkflowRequest,
     TaskDef,
     TaskResult,
@@ -138,6 +139,39 @@ def client_of(server: FakeServer) -> Client:
         ),
         (lambda c: c.register_task_def(TaskDef(name="a")), "POST /metadata/taskdefs", [{"name": "a"}], NOTHING, None),
         (lambda c: c.update_task_def(TaskDef(name="a")), "PUT /metadata/taskdefs", {"name": "a"}, NOTHING, None),
+        (
+            lambda c: c.update_task_def({"name": "a", "x": 1}),
+            "PUT /metadata/taskdefs",
+            {"name": "a", "x": 1},
+            NOTHING,
+            None,
+        ),
+        (
+            lambda c: c.get_task_def_json("a"),
+            "GET /metadata/taskdefs/a",
+            None,
+            json_answer({"name": "a", "unheardOf": [1]}),
+            {"name": "a", "unheardOf": [1]},
+        ),
+        (
+            lambda c: c.register_schemas(
+                [SchemaDef(name="s", data={"type": "object"}), SchemaDef(name="t", version=2)]
+            ),
+            "POST /schema?newVersion=false",
+            [
+                {"name": "s", "version": 1, "type": "JSON", "data": {"type": "object"}},
+                {"name": "t", "version": 2, "type": "JSON"},
+            ],
+            NOTHING,
+            None,
+        ),
+        (
+            lambda c: c.get_schema("s", 2).data,
+            "GET /schema/s/2",
+            None,
+            json_answer({"name": "s", "version": 2, "type": "JSON", "data": {}, "createTime": 1}),
+            {},
+        ),
         (lambda c: c.get_task_def("a").name, "GET /metadata/taskdefs/a", None, json_answer({"name": "a"}), "a"),
         (lambda c: len(c.get_task_defs()), "GET /metadata/taskdefs", None, json_answer([{}, {}]), 2),
         (lambda c: c.unregister_task_def("a"), "DELETE /metadata/taskdefs/a", None, NOTHING, None),

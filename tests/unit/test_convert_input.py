@@ -483,6 +483,63 @@ def test_refused(annotation: Any, value: Any, message: str) -> None:
     assert "$" not in str(caught.value)
 
 
+class Permission(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Numbered(msgspec.Struct, tag=1):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (dt.datetime, "2024-01-31T10:20z", dt.datetime(2024, 1, 31, 10, 20, tzinfo=dt.UTC)),
+        (dt.datetime, "2024-01-31 10:20:30,5", dt.datetime(2024, 1, 31, 10, 20, 30, 500_000)),  # noqa: DTZ001
+        (dt.time, "10:20z", dt.time(10, 20, tzinfo=dt.UTC)),
+        (Permission, 3, Permission.READ | Permission.WRITE),
+        (Permission, 3.0, Permission.READ | Permission.WRITE),
+        (dict[float, int], {"1": 1, "2.50": 2, "1e3": 3}, {1.0: 1, 2.5: 2, 1000.0: 3}),
+    ],
+)
+def test_other_ways_to_write_it(annotation: Any, value: Any, expected: Any) -> None:
+    assert converter_for(annotation)(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        *(
+            (dt.datetime, text)
+            for text in ("20240131T102030", "2024-W05-3T10:20:30", "2024-01-31T10", "2024-01-31_10:20")
+        ),
+        *((dt.time, text) for text in ("T10:20", "102030+01:00", "10:20\n")),
+        *((decimal.Decimal, text) for text in ("1_000", " 1", "1\n", "\u0661")),
+        (bytes, "AAAA===="),
+        (dict[int, int], {"1.0": 1}),
+        (dict[int, int], {" 1": 1}),
+        (dict[int, int], {"-0": 1}),
+        (dict[bool, int], {" true": 1}),
+        (Permission, -1),
+        (Permission, 4),
+        (Numbered, {"type": True}),
+    ],
+)
+def test_what_only_looks_like_a_value_is_refused(annotation: Any, value: Any) -> None:
+    for kind, given in ((annotation, value), (list[annotation], [value])):
+        with pytest.raises(ConversionError):
+            converter_for(kind)(given)
+
+
+def test_null_for_a_default_of_none_is_none_also_for_pydantic_s_types() -> None:
+    @dataclasses.dataclass
+    class Link:
+        url: pydantic.HttpUrl = None  # type: ignore[assignment]
+
+    assert converter_for(Link)({"url": None}) == Link()
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_field_whose_default_is_none_takes_null(closed: bool) -> None:
     nulls = dict.fromkeys(["sku", "tags", "either", "count", "own"])

@@ -8,21 +8,22 @@ Python                                          JSON
 ==============================================  =========================================================
 str, int, float, bool, None, Any, object        as they are; never "5" for 5 or 1 for True; 3.0 is an int
 list, tuple, set, frozenset, deque, Sequence    array
-dict, Mapping, OrderedDict, Counter             object; keys may be text, numbers, booleans, enums, dates, UUIDs
+dict, Mapping, OrderedDict, Counter             object; keys may be text, numbers, booleans, enums, dates, UUIDs;
+                                                a key of int is digits only
 dataclass, attrs, Struct, TypedDict             object of the fields; defaults hold, extra keys are ignored;
                                                 a default of None takes null, too, whatever the type says
 NamedTuple                                      object of the fields; read from an array, too
 class with an annotated constructor             object of the constructor's parameters
 pydantic model, ``Annotated[..., Field(...)]``  as pydantic says, by alias
 HttpUrl, EmailStr, SecretStr and their like     as pydantic says; a secret goes out as asterisks
-Enum, Literal                                   the value (an Enum's name is no value)
+Enum, Literal                                   the value (an Enum's name is no value); flags may be combined
 date                                            ISO 8601 text: 2024-01-31; no time, not even midnight
-datetime                                        ISO 8601 text: 2024-01-31T10:20:30Z, or without an offset;
+datetime                                        ISO 8601 text: 2024-01-31T10:20:30Z, or 2024-01-31 10:20;
                                                 never a date alone, never a number such as epoch milliseconds
 time                                            ISO 8601 text: 10:20:30 or 10:20
 timedelta                                       ISO 8601 duration; read from a number of seconds, too
 UUID, Path                                      text
-Decimal                                         text, exactly; read from a number, too
+Decimal                                         text, exactly, such as 1.50; read from a number, too
 bytes, bytearray                                base64 text
 unions                                          the member that fits best
 ==============================================  =========================================================

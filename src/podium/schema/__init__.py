@@ -9,7 +9,7 @@ be called with it. What draft-07 cannot say, and where a schema therefore takes 
   that are numbers; a fraction or exponent in number keys of a union with a Literal or Enum;
 - items of a set, or keys, that cannot be hashed (of ``set`` and ``set[Any]`` the schema takes scalars only);
 - ``msgspec.Meta(max_length=...)`` of a set, whose equal items count once, and of bytes;
-- a Flag with gaps between more than eight bits.
+- a Flag with gaps between more than eight bits; an array_like Struct, which msgspec reads by rules of its own.
 
 pydantic's types have pydantic's own schemas, which say less than its lax validators take (``"5"`` for an int).
 """
