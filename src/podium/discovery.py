@@ -112,7 +112,7 @@ class WorkerLoader:
         print("\n".join(self._summary()))  # noqa: T201 - what the method is for
 
     def _summary(self) -> Iterator[str]:
-        workers = self.get_workers()
+        workers = get_registered_workers()
         yield f"{counted(len(workers), 'worker')}, {counted(len(self._modules), 'module')} scanned"
         yield from summary_of(workers)
         if not workers:
