@@ -86,21 +86,17 @@ def install() -> None:
 
 def _place_of_the_real_one(client: str) -> str:
     """Return where conductor-python is; empty if it is nowhere."""
-    loaded = sys.modules.get(client)
-    if loaded is not None:
-        return _origin(loaded.__spec__) or "somewhere"
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None:
+    if client in sys.modules:
+        loaded = sys.modules[client]
+        return getattr(loaded, "__file__", None) or next(iter(getattr(loaded, "__path__", ())), "somewhere")
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None:
         return ""
-    if spec.submodule_search_locations is None:
+    if package.submodule_search_locations is None:
         raise ImportError(
-            f"podium.compat: {spec.origin} is a module called {PACKAGE!r}, so nothing can be imported from below that "
-            "name; rename the file"
+            f"podium.compat: {package.origin} is a module called {PACKAGE!r}, so nothing can be imported from below "
+            "that name; rename the file"
         )
-    return _origin(PathFinder.find_spec(client, spec.submodule_search_locations))
-
-
-def _origin(spec: ModuleSpec | None) -> str:
-    if spec is None:
-        return ""
-    return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+    folders = list(package.submodule_search_locations)
+    found = PathFinder.find_spec(client, folders)
+    return "" if found is None else found.origin or folders[0]
