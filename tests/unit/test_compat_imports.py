@@ -33,8 +33,7 @@ def printed(code: str) -> str:
         "import conductor.client.worker.worker_task as module\nfound = module.worker_task",
         "from conductor.client.worker.worker_task import worker_task as found",
         "from conductor.client.worker import worker_task as module\nfound = module.worker_task",
-        "import conductor.client.worker.worker_task\nfrom conductor.client import worker as package\n"
-        + "found = package.worker_task.worker_task",
+        "import conductor.client.worker.worker_task; from conductor.client import worker\nfound = worker.worker_task.worker_task",
         "from conductor.client.worker.worker_task import *\nfound = worker_task",
         "import importlib\nfound = importlib.import_module('conductor.client.worker.worker_task').worker_task",
     ],

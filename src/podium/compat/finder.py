@@ -98,5 +98,6 @@ def _place_of_the_real_one(client: str) -> str:
             "that name; rename the file"
         )
     folders = list(package.submodule_search_locations)
-    found = PathFinder.find_spec(client, folders)
+    # By its last name, for which nothing has to be imported: the package before the dot may be the user's.
+    found = PathFinder.find_spec(client.rpartition(".")[2], folders)
     return "" if found is None else found.origin or folders[0]
