@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 import podium
-from podium.compat.table import ALWAYS, TABLE, Absent, Here
+from podium.migrate.table import ALWAYS, TABLE, Absent, Here
 
 #: What a program for conductor-python 2.0.0 can import on its worker side, module by module below conductor.client.
 NAMES = {

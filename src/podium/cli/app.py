@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -133,6 +134,23 @@ def run(
         options={name: text for name, text in worker_options.items() if text is not None},
     )
     run_program(program)
+
+
+@app.command()
+def migrate(
+    path: Annotated[Path, typer.Argument(metavar="PATH", exists=True, help="A Python file, or a folder of them.")],
+    write: Annotated[
+        bool, typer.Option("--write", help="Change the files, instead of showing the changes only.")
+    ] = False,
+) -> None:
+    """Turn imports of conductor-python into podium's.
+
+    A diff goes to standard output; what has to be changed by hand, with file and line, to standard error. The exit
+    code is 1 if there is any of that, 0 if not.
+    """
+    from podium.cli.migrate import run_migrate
+
+    raise typer.Exit(run_migrate(path, write=write))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from podium.compat.table import PACKAGE, TABLE, Absent, Entry, outside
+from podium.migrate.table import PACKAGE, TABLE, Absent, Entry, outside
 
 
 class CompatModule(ModuleType):

@@ -1,6 +1,7 @@
 """The one table of conductor-python's worker-side names: where each lives, or why it has no place.
 
-``podium.compat`` resolves imports with it, ``podium migrate`` rewrites them with it. Nothing is imported here.
+``podium.compat`` resolves imports with it, ``podium migrate`` rewrites them with it. It stands here because importing
+``podium.compat`` has an effect. Nothing of podium is imported.
 """
 
 from __future__ import annotations
