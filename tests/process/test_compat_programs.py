@@ -222,3 +222,12 @@ def test_processes_load_neither_http_nor_metrics_because_of_compat(launch: Calla
         "podium.metrics", "podium.schema", "podium.discovery", "podium.registration", "podium.runner",
     }  # fmt: skip
     assert loaded & heavy == set()
+
+
+@pytest.mark.parametrize("options", ["{}", "{'start_method': 'spawn'}"], ids=["forkserver", "spawn"])
+def test_modules_of_workers_need_no_line_of_their_own(
+    launch: Callable[..., tuple[Program, Task]], tmp_path: Path, options: str
+) -> None:
+    (tmp_path / "bare_workers.py").write_text("import os, sys\n" + textwrap.dedent(PLAIN))
+    _, task = launch("import bare_workers\n", options)
+    assert task.output_data["processed"] == "o-1"

@@ -22,7 +22,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_help_lists_the_commands(arguments: list[str]) -> None:
     code, output = run(*arguments)
     assert code == 0
-    for command in ("server", "demo", "version"):
+    for command in ("server", "demo", "migrate", "version"):
         assert f"\n  {command} " in output
     assert "..." not in output.partition("Commands:")[2], "each command is described by a whole sentence"
 

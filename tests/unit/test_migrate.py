@@ -365,3 +365,13 @@ def test_file_that_has_nothing_to_do_with_it_may_be_anything(base: Path) -> None
     (base / "app" / "template.py").write_bytes(b"{% if x %}\xff\x00")
     result = CliRunner().invoke(app, ["migrate", str(base)])
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_document_shows_what_the_command_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = (Path(__file__).parent.parent.parent / "docs" / "migrating.md").read_text()
+    _, _, source = document.partition("For this `orders.py`\n\n```python\n")
+    _, _, output = document.partition("```\n$ podium migrate orders.py\n")
+    (tmp_path / "orders.py").write_text(source.partition("```\n")[0])
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["migrate", "orders.py"])
+    assert result.stdout + result.stderr == output.partition("```\n")[0]

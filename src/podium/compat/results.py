@@ -1,4 +1,4 @@
-"""Results and log lines that take conductor-python's positional arguments."""
+"""Results, without a trap, and the kinds of schemas."""
 
 from __future__ import annotations
 
@@ -19,24 +19,18 @@ class SchemaType(StrEnum):
     PROTOBUF = "PROTOBUF"
 
 
-class TaskExecLog(models.TaskExecLog, kw_only=False):
-    """One line of a task's execution log."""
+class TaskResult(models.TaskResult, kw_only=True):
+    """What a worker reports about one attempt.
 
-    log: str = ""
-    task_id: str | None = None
-    created_time: int = 0
+    The two ids may be given by position. After them the two libraries have different orders, so all else goes by
+    keyword here.
+    """
 
-
-class TaskResult(models.TaskResult, kw_only=False):
-    """What a worker reports about one attempt, with conductor-python's order of arguments."""
-
-    workflow_instance_id: str = ""
-    task_id: str = ""
+    status: TaskResultStatus = field(default_factory=lambda: TaskResultStatus.COMPLETED)
+    output_data: dict[str, Any] = field(default_factory=dict)
     reason_for_incompletion: str | None = None
     callback_after_seconds: int | None = 0
     worker_id: str | None = None
-    status: TaskResultStatus = field(default_factory=lambda: TaskResultStatus.COMPLETED)
-    output_data: dict[str, Any] = field(default_factory=dict)
     logs: list[models.TaskExecLog] = field(default_factory=list)
     external_output_payload_storage_path: str | None = None
     sub_workflow_id: str | None = None

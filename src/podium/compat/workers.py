@@ -19,6 +19,7 @@ from podium.compat.absence import WithAbsent
 from podium.compat.carrying import Carrier, carry
 from podium.compat.results import TaskResult
 from podium.models import Task, TaskDef
+from podium.options import WorkerOptions
 
 DEFAULT_POLLING_INTERVAL: Final = 100
 ExecuteTaskFunction = Callable[[Task | object], TaskResult | object]
@@ -99,15 +100,17 @@ class WorkerInterface(WithAbsent, ABC, metaclass=Carrier):
 
     def _native_workers(self, function: Callable[..., Any]) -> list[registry.Worker]:
         names = self.task_definition_names
+        identity = self.get_identity()
         options = {name: getattr(self, name) for name in _OPTIONS} | {
             "poll_interval": self.get_polling_interval_in_seconds() * 1000,
             "domain": self.get_domain() or None,
-            "worker_id": self.get_identity(),
+            "worker_id": None if identity == socket.gethostname() else identity,
             "task_def": self.task_def_template,
+            "group": f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else None,
         }
-        if len(names) > 1:
-            options["group"] = f"{names[0]} and {len(names) - 1} more"
-        return [registry.Worker(name, function, **options) for name in names]
+        defaults = WorkerOptions()
+        stated = {name: value for name, value in options.items() if value != getattr(defaults, name)}
+        return [registry.Worker(name, function, **stated) for name in names]
 
 
 class Worker(WorkerInterface):

@@ -182,9 +182,7 @@ _RESULT_NOTES = {
 }
 _RESULT: dict[str, Entry] = {"TaskResult": Here("podium.compat.results:TaskResult", "podium:TaskResult", _RESULT_NOTES)}
 _STATUS = _same("TaskResultStatus")
-_LOG: dict[str, Entry] = {
-    "TaskExecLog": Here("podium.compat.results:TaskExecLog", "podium:TaskExecLog", {ALWAYS: "arguments go by keyword"})
-}
+_LOG = _same("TaskExecLog")
 _SCHEMA: dict[str, Entry] = {
     "SchemaDef": Here("podium.models:SchemaDef"),
     "SchemaType": Here("podium.compat.results:SchemaType", "", {ALWAYS: "SchemaDef(type=...) takes the text 'JSON'"}),
