@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from podium.compat.finder import InTheWayError
+
 
 def run(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
     """Run code in an interpreter of its own, with more folders in front of its path."""
@@ -104,17 +106,16 @@ def test_importing_it_is_cheap_and_the_names_come_when_they_are_used() -> None:
     code = """
         import sys
         def loaded(): return sorted(name for name in sys.modules if name.startswith("podium"))
-        print(loaded())
+        first = loaded()
+        print(*first)
         import conductor.client.worker.worker_task, conductor.client.automator.task_handler
-        print(len(loaded()))
+        print(loaded() == first)
         conductor.client.worker.worker_task.worker_task
         print("podium.registry" in loaded(), "podium.handler" in loaded())
     """
     lines = printed(code).splitlines()
-    assert lines == [
-        "['podium', 'podium.compat', 'podium.compat.finder', 'podium.migrate', 'podium.migrate.table']",
-        "5", "True False",
-    ]  # fmt: skip
+    modules = "podium podium.compat podium.compat.finder podium.errors podium.migrate podium.migrate.table"
+    assert lines == [modules, "True", "True False"]
 
 
 def _package(folder: Path, *files: str) -> Path:
@@ -136,9 +137,12 @@ def test_refuses_where_the_real_one_is_installed(tmp_path: Path, files: list[str
     result = run("import podium.compat", _package(tmp_path, *files))
     assert result.returncode == 1
     (message,) = result.stderr.splitlines()[-1:]
-    assert message.startswith("ImportError: podium.compat stands in for conductor-python, which is installed in ")
+    assert message.startswith(
+        "podium.compat.finder.InTheWayError: podium.compat stands in for conductor-python, which is installed in "
+    )
     assert str(tmp_path / "conductor") in message
     assert "pip uninstall conductor-python" in message
+    assert issubclass(InTheWayError, ImportError)
 
 
 def test_refuses_where_the_real_one_was_imported(tmp_path: Path) -> None:
@@ -169,3 +173,15 @@ def test_module_of_that_name_is_named(tmp_path: Path) -> None:
     result = run("import podium.compat", tmp_path)
     assert "conductor.py is a module called 'conductor'" in result.stderr
     assert "it was run" not in result.stderr
+
+
+def test_command_that_cannot_run_so_says_it_in_one_line(tmp_path: Path) -> None:
+    _package(tmp_path, "conductor/__init__.py", "conductor/client/__init__.py")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    result = subprocess.run(
+        [sys.executable, "-m", "podium", "run", "--compat", "json"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith("podium: podium.compat stands in for conductor-python, which is installed in ")
+    assert result.stderr.count("\n") == 1

@@ -11,7 +11,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from podium.errors import StartError
 from podium.migrate.table import PACKAGE, TABLE, Absent, Entry, outside
+
+
+class InTheWayError(StartError, ImportError):
+    """The name ``conductor`` is taken."""
 
 
 class CompatModule(ModuleType):
@@ -68,7 +73,7 @@ class CompatFinder(MetaPathFinder, Loader):
 def install() -> None:
     """Answer imports of conductor-python from now on, after all that can be imported anyway.
 
-    Raises ImportError if conductor-python itself is there. Installing twice is fine.
+    Raises InTheWayError, an ImportError, if conductor-python itself is there. Installing twice is fine.
     """
     if any(isinstance(finder, CompatFinder) for finder in sys.meta_path):
         return
@@ -76,7 +81,7 @@ def install() -> None:
     place = _place_of_the_real_one(client)
     if place:
         state = "has been imported from" if client in sys.modules else "is installed in"
-        raise ImportError(
+        raise InTheWayError(
             f"podium.compat stands in for conductor-python, which {state} {place}: uninstall it (pip uninstall "
             "conductor-python), or import from podium instead (podium migrate rewrites the imports)"
         )
@@ -93,7 +98,7 @@ def _place_of_the_real_one(client: str) -> str:
     if package is None:
         return ""
     if package.submodule_search_locations is None:
-        raise ImportError(
+        raise InTheWayError(
             f"podium.compat: {package.origin} is a module called {PACKAGE!r}, so nothing can be imported from below "
             "that name; rename the file"
         )
