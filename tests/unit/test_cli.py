@@ -60,7 +60,9 @@ def test_wrong_option_is_named(arguments: list[str], complaint: str) -> None:
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["--version"], ["demo", "--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["demo", "--help"], ["--version"], ["demo", "--nonsense"], ["migrate", "-h"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"""
 import sys

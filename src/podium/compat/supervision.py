@@ -72,16 +72,16 @@ class TaskHandler(WithAbsent):
         modules = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
         # Processes import podium.compat first: the workers' modules may leave that to the program's.
         modules.insert(0, "podium.compat")
+        self.event_listeners = list(event_listeners) if isinstance(event_listeners, Iterable) else event_listeners
         self._native = podium.TaskHandler(
             _native_workers(workers, by_name=by_name),
             configuration.native() if isinstance(configuration, Configuration) else configuration,
             metrics_settings.native() if isinstance(metrics_settings, MetricsSettings) else metrics_settings,
             scan_for_annotated_workers,
             modules,
-            event_listeners,
+            self.event_listeners,
             **options,
         )
-        self.event_listeners = list(event_listeners or ())
 
     @property
     def workers(self) -> list[podium.Worker]:
