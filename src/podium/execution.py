@@ -172,7 +172,7 @@ class Attempt:
             key=self.key,
             status=result.status,
             body=_encode(result) if context is not None else b"",
-            surplus_logs=[printable(line) for line in surplus],
+            surplus_logs=[encodable(line) for line in surplus],
             started=self._started,
             duration=time.monotonic() - self._begun,
             output_size=len(output),
@@ -236,7 +236,7 @@ def describe(error: BaseException) -> Cause:
     if len(text) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return Cause(type_name, printable(message), printable(text))
+    return Cause(type_name, encodable(message), encodable(text))
 
 
 def _without_own_frames(error: traceback.TracebackException) -> traceback.TracebackException:
@@ -255,7 +255,7 @@ def reason_of(cause: Cause) -> str:
     return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 3] + "..."
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return text that can be encoded: lone surrogates escaped."""
     try:
         text.encode()
@@ -266,7 +266,7 @@ def printable(text: str) -> str:
 
 def _sendable(line: TaskExecLog) -> TaskExecLog:
     created = line.created_time or time.time_ns() // 1_000_000
-    return TaskExecLog(log=printable(str(line.log)), created_time=created)
+    return TaskExecLog(log=encodable(str(line.log)), created_time=created)
 
 
 def _checked(result: TaskResult) -> TaskResult:
@@ -281,7 +281,7 @@ def _checked(result: TaskResult) -> TaskResult:
     return msgspec.structs.replace(
         result,
         status=status,
-        reason_for_incompletion=None if reason is None else printable(str(reason))[:MAX_REASON],
+        reason_for_incompletion=None if reason is None else encodable(str(reason))[:MAX_REASON],
         callback_after_seconds=None if seconds is None else _whole_seconds(seconds),
         logs=list(result.logs or ()),
     )

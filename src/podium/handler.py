@@ -163,12 +163,12 @@ class TaskHandler:
                 "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
                 "their modules in import_modules=[...]"
             )
-        for worker in self.workers:
-            rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
-            logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
-        engine = Engine(self._plan())
         with contextlib.ExitStack() as undo:
-            undo.callback(configure_logging())
+            undo.callback(configure_logging())  # first: it decides what is said, and what children are told to say
+            for worker in self.workers:
+                rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
+                logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
+            engine = Engine(self._plan())
             self._instruments.start(self._health, lambda: _processes_of(engine))
             undo.callback(self._instruments.stop, self._task_types())
             watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None

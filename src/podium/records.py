@@ -19,7 +19,7 @@ import msgspec
 
 from podium.context import get_task_context
 from podium.errors import NoTaskContextError
-from podium.execution import printable
+from podium.execution import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -174,7 +174,7 @@ def plain_fields(record: logging.LogRecord) -> dict[str, Any]:
         plain: dict[str, Any] = _to_plain(fields)
         _encode(plain)
     except Exception:  # one of them is at fault
-        return {printable(str(name)): _plain_or_text(value) for name, value in fields.items()}
+        return {encodable(str(name)): _plain_or_text(value) for name, value in fields.items()}
     return plain
 
 
@@ -197,7 +197,7 @@ def _plain_or_text(value: Any) -> Any:
         plain = _to_plain(value)
         _encode(plain)
     except Exception:  # lone surrogates, integers beyond 64 bits, cycles, a __str__ that raises
-        return printable(text_of(value))
+        return encodable(text_of(value))
     return plain
 
 

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from podium.answers import MAX_MESSAGE, printable
 from podium.backoff import Backoff
 from podium.errors import PodiumError, TaskFailedError
 from podium.events import (
@@ -29,6 +30,7 @@ from podium.events import (
 from podium.frames import Cause, Outcome
 from podium.models import TaskResultStatus
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
+from podium.records import TASK_FIELDS
 from podium.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -135,6 +137,8 @@ class Runner:
 
     def set_paused(self, paused: bool) -> None:
         """Stop or resume polling and chaining; running tasks are not touched."""
+        if paused != self.paused:
+            logger.info("worker %r %s", self._task_type, "is paused" if paused else "goes on")
         if paused and not self.paused:
             self._announce(TaskPaused)
         self.paused = paused
@@ -301,9 +305,11 @@ class Runner:
             self._announce_of(task, TaskExecutionCompleted, outcome, duration_ms=duration, output_size_bytes=size)
         else:
             cause = outcome.cause or Cause(outcome.status, "the function returned this state")
+            fields = (task.task_id, task.workflow_id, self._task_type, task.head.retry_count)
             task_logger.warning(
-                "task %s (%s, workflow %s, retry %d) failed: %s: %s",
-                task.task_id, self._task_type, task.workflow_id, task.head.retry_count, cause.type_name, cause.message,
+                "task %s (workflow %s, %s, retry %d) failed: %s: %s",
+                *fields, printable(cause.type_name), printable(cause.message, MAX_MESSAGE),
+                extra=dict(zip(TASK_FIELDS, fields, strict=True)),
             )  # fmt: skip
             error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
             self._announce_of(task, TaskExecutionFailure, outcome, duration_ms=duration, cause=error)

@@ -40,9 +40,12 @@ class Stage:
         self.delivery = Delivery(self.client, self.heard)
         self.task = read_task(task_json("t"))
 
-    def report(self, *, want_next: bool = False, **fields: Any) -> Coroutine[Any, Any, bytes | None]:
-        outcome = outcome_for(self.task, **fields)
-        return self.delivery.report("type", "worker", self.task, outcome, want_next=want_next)
+    def report(
+        self, *, want_next: bool = False, task: PolledTask | None = None, **fields: Any
+    ) -> Coroutine[Any, Any, bytes | None]:
+        task = task or self.task
+        outcome = outcome_for(task, **fields)
+        return self.delivery.report("type", "worker", task, outcome, want_next=want_next)
 
     @property
     def ways(self) -> list[str]:
@@ -201,6 +204,19 @@ def test_what_may_heal_is_sent_four_times(error: PodiumError, caplog: pytest.Log
     (last,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert last.getMessage().startswith("the result of task t (type) was not delivered in 4 attempts: ")
     assert len(caplog.records) <= 2  # the first failure and the end, not every attempt
+
+
+def test_outage_is_told_once_however_many_results_wait_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def act() -> None:
+        stage = Stage(*[unavailable()] * 20)
+        await asyncio.gather(*(stage.report(task=read_task(task_json(f"t{number}"))) for number in range(10)))
+        assert len(stage.heard.events) == 10
+
+    with caplog.at_level(logging.INFO):
+        play(act)
+    first, last = caplog.messages
+    assert first.startswith("task t0: the server did not take the update, next try in 10 s: ")
+    assert last == "updates that had failed are taken again"
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3])

@@ -251,6 +251,17 @@ def test_defect_36_paused_worker_neither_polls_nor_chains(theatre: Theatre) -> N
     theatre.show(play, client, slots=1)
 
 
+def test_pause_and_its_end_are_told_once(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
+    async def play(stage: Stage) -> None:
+        for paused in (True, True, False, False):
+            stage.runner.set_paused(paused)
+        await passing()
+
+    with caplog.at_level(logging.INFO):
+        theatre.show(play, FakeClient())
+    assert caplog.messages == ["worker 'type' is paused", "worker 'type' goes on"]
+
+
 def test_defect_36_task_that_was_asked_for_before_the_pause_still_runs(theatre: Theatre) -> None:
     async def play(stage: Stage) -> None:
         stage.client.gate = asyncio.Event()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine_fakes import FakeClient, FakeCrew, outcome_for, task_json, unavailable
@@ -52,6 +54,35 @@ def test_events_of_a_task_in_order(theatre: Theatre) -> None:
     (failure,) = stage.heard.of(TaskExecutionFailure)
     assert isinstance(failure.cause, TaskFailedError)
     assert (failure.cause.type_name, failure.cause.message) == ("ValueError", "no luck")
+
+
+def test_timestamp_of_the_end_is_when_the_function_ended(theatre: Theatre) -> None:
+    async def play(stage: Stage) -> None:
+        await passing()
+        stage.crew.finish("a", lambda task: msgspec.structs.replace(outcome_for(task), started=1_000_000.0))
+        await passing()
+
+    stage = theatre.show(play, FakeClient(tasks("a")))
+    (completed,) = stage.heard.of(TaskExecutionCompleted)
+    assert completed.timestamp == datetime.fromtimestamp(1_000_000.25, UTC)
+
+
+def test_text_of_an_exception_cannot_forge_a_log_line_and_the_record_has_the_ids(
+    theatre: Theatre, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = Cause("ValueError", "no\nCRITICAL root: forged\x1b[2J", "Traceback ...")
+
+    async def play(stage: Stage) -> None:
+        await passing()
+        stage.crew.finish("a", lambda task: outcome_for(task, TaskResultStatus.FAILED, forged))
+        await passing()
+
+    theatre.show(play, FakeClient(tasks("a")))
+    (record,) = [record for record in caplog.records if record.name == "podium.tasks"]
+    assert record.getMessage().endswith(r"failed: ValueError: no\nCRITICAL root: forged\x1b[2J")
+    fields = vars(record)
+    assert (fields["task_id"], fields["workflow_id"], fields["attempt"]) == ("a", "flow-a", 0)
+    assert fields["task_type"] == "type"
 
 
 @pytest.mark.parametrize(
