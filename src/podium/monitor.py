@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from podium.backoff import is_duration
 from podium.crew.process import ProcessCrew
@@ -15,7 +15,8 @@ from podium.errors import ConfigError
 from podium.status import problem_of
 
 if TYPE_CHECKING:
-    from podium.engine import Engine
+    from collections.abc import Callable
+
     from podium.runner import Runner
     from podium.status import AnyCrew
 
@@ -52,10 +53,32 @@ class Monitoring:
         return self.stuck_after_seconds + self.interval_seconds
 
 
+class Subject(Protocol):
+    """What a monitor looks at: an engine. Every member may be used in any thread."""
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the loop's last sign of life."""
+
+    @property
+    def runners(self) -> list[tuple[Runner, AnyCrew]]:
+        """Each runner with its crew."""
+
+    @property
+    def thread_id(self) -> int:
+        """The id of the loop's thread."""
+
+    def post(self, callback: Callable[[], object]) -> bool:
+        """Run a function on the loop soon."""
+
+    def restart_runner(self, runner: Runner) -> None:
+        """Begin a worker's loop anew; to be called on the loop."""
+
+
 class Monitor:
     """Looks at an engine at regular intervals, from a thread of its own."""
 
-    def __init__(self, engine: Engine, monitoring: Monitoring) -> None:
+    def __init__(self, engine: Subject, monitoring: Monitoring) -> None:
         self._engine = engine
         self._monitoring = monitoring
         self._stop = threading.Event()

@@ -13,7 +13,7 @@ from podium import AsyncClient, Configuration, TaskExecutionCompleted, TaskExecu
 from podium.demo import drive as drive_module
 from podium.demo.drive import Drive, terminate
 from podium.demo.orders import KINDS, order_input, task_definitions, workflow_definition
-from podium.demo.run import Report
+from podium.demo.report import Report
 from podium.demo.screen import Screen
 from podium.demo.tally import Counts, EventTally, Numbers, differences, percentile, recorded_numbers
 from podium.models import Task, Workflow

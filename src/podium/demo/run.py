@@ -17,8 +17,9 @@ from podium.config import Configuration, masked_url
 from podium.demo.drive import Drive, read_records, terminate
 from podium.demo.embedded import embedded_server
 from podium.demo.orders import KINDS, task_definitions, workflow_definition
+from podium.demo.report import Report
 from podium.demo.screen import Screen
-from podium.demo.tally import EventTally, Numbers, differences, recorded_numbers
+from podium.demo.tally import EventTally, differences, recorded_numbers
 from podium.errors import NotFoundError, PodiumError, StartError
 from podium.handler import TaskHandler
 
@@ -45,17 +46,6 @@ class Settings:
     start_method: StartMethod = "forkserver"
     patience: float = 60.0
     verbose: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a run came to. ``problems`` has a line for each workflow that did not complete."""
-
-    drive: Drive
-    heard: Numbers
-    recorded: Numbers
-    differences: list[str]
-    problems: list[str]
 
 
 def run_demo(settings: Settings) -> int:

@@ -18,7 +18,7 @@ from podium.demo.tally import percentile
 
 if TYPE_CHECKING:
     from podium.demo.drive import Drive
-    from podium.demo.run import Report
+    from podium.demo.report import Report
 
 #: Without a terminal: a line at each of so many steps.
 _STEPS: Final = 4
