@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import samples
-from podium import DeclarationError, StartError, Worker, get_registered_workers
+from podium import DeclarationError, StartError, TaskHandler, Worker, get_registered_workers
 from rig import Rig, until
 
 START_METHODS = ["forkserver", "spawn", "fork"]
@@ -80,6 +81,12 @@ def test_start_up_line_names_the_process_that_runs_the_function(rig: Rig, caplog
         name = rig.name_of(samples.returns_none)
         assert line.startswith(f"Conductor Worker[name={name}, pid={status['pid']}, status=active, poll_interval=20ms")
         assert "domain=d" in line
+
+
+def test_start_up_line_of_a_paused_worker_says_so(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), rig.running(rig.worker(samples.returns_none, paused=True)):
+        line = next(text for text in caplog.messages if text.startswith("Conductor Worker["))
+    assert ", status=paused, poll_interval=20ms, thread_count=4, poll_timeout=100ms" in line
 
 
 @pytest.mark.parametrize("by", ["SIGKILL", "SIGSEGV", "SIGABRT"])
@@ -161,6 +168,72 @@ def test_defect_28_backoff_grows_and_is_limited() -> None:
     assert [policy.delay(deaths) for deaths in range(1, 7)] == [0, 1, 2, 4, 8, None]
     assert RestartPolicy().delay(1000) == 60
     assert RestartPolicy(restart=False).delay(1) is None
+
+
+def _kill_and_await_the_next(handler: TaskHandler) -> None:
+    (before,) = handler.get_worker_status()
+    os.kill(before["pid"], signal.SIGKILL)
+    until(lambda: handler.get_worker_status()[0]["pid"] not in {before["pid"], None}, "the next child")
+
+
+def test_defect_28_deaths_before_a_stable_while_are_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podium.crew.process.STABLE_SECONDS", 0.0)  # each child was stable
+    with rig.running(rig.worker(samples.returns_none), restart_max_attempts=1) as handler:
+        for _ in range(3):
+            _kill_and_await_the_next(handler)
+        assert handler.is_healthy()
+        assert handler.get_worker_status()[0]["restart_count"] == 3
+
+
+def test_defect_28_restart_that_fails_is_tried_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.define(samples.returns_none)
+    with rig.running(rig.worker(samples.returns_none), restart_backoff_seconds=0.01) as handler:
+        (_, crew), *_ = handler._engine.runners  # type: ignore[union-attr]
+        launcher, failures = crew.members[0]._launcher, [0]  # type: ignore[union-attr]
+
+        class FailsTwice:
+            async def launch(self, functions: Any) -> Any:
+                if failures[0] < 2:
+                    failures[0] += 1
+                    raise OSError(11, "no process to be had")
+                return await launcher.launch(functions)
+
+        crew.members[0]._launcher = FailsTwice()  # type: ignore[union-attr]
+        _kill_and_await_the_next(handler)
+        assert failures == [2]
+        assert "could not be restarted: [Errno 11] no process to be had" in caplog.text
+        assert rig.run(samples.returns_none).status == "COMPLETED"
+
+
+def test_defect_47_block_and_death_of_one_worker_s_child_leave_the_others_alone(rig: Rig, tmp_path: Path) -> None:
+    rig.define(samples.blocks_until_file_async, samples.tells_process)
+    mark = tmp_path / "mark"
+    workers = [rig.worker(samples.blocks_until_file_async), rig.worker(samples.tells_process)]
+    with rig.running(*workers) as handler:
+        blocked, other = handler.get_worker_status()
+        rig.start(samples.blocks_until_file_async, path=str(tmp_path / "never"), mark=str(mark))
+        until(mark.exists, "the block")
+        assert rig.run(samples.tells_process).output_data["pid"] == other["pid"]
+        os.kill(blocked["pid"], signal.SIGKILL)
+        until(lambda: handler.get_worker_status()[0]["restart_count"] == 1, "the restart")
+        assert rig.run(samples.tells_process).output_data["pid"] == other["pid"]
+        assert handler.get_worker_status()[1]["restart_count"] == 0
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fork_server_imports_a_module_once_for_all_children(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    module, imports = f"counted_{rig.name_of(samples.returns_none)}", tmp_path / "imports"
+    text = f"import os\nwith open({str(imports)!r}, 'a') as file: file.write(f'{{os.getpid()}}\\n')\ndef work(): ...\n"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    work = importlib.import_module(module).work
+    with rig.running(*(Worker(f"{module}_{number}", work, processes=2) for number in range(count))) as handler:
+        children = {pid for entry in handler.get_worker_status() for pid in entry["pids"]}
+        assert len(children) == 2 * count
+        (server,) = {_parent_of(pid) for pid in children}
+        assert imports.read_text().split() == [str(os.getpid()), str(server)]
 
 
 def test_no_restart_when_it_is_not_wanted(rig: Rig) -> None:

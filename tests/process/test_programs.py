@@ -271,6 +271,14 @@ def test_workers_declared_in_the_main_script(server_url: str, tmp_path: Path, me
     assert (result.stdout, result.stderr) == ("healthy True\n", "")
 
 
+def test_defect_49_continuous_integration_changes_no_output(
+    server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    result = run_script(tmp_path, SCRIPT, url=server_url, method="forkserver", guard='if __name__ == "__main__": ')
+    assert (result.stdout, result.stderr) == ("healthy True\n", "")
+
+
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_script_without_a_main_guard_gets_one_error_that_names_the_fix(
     server_url: str, tmp_path: Path, method: str

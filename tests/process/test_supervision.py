@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
@@ -174,6 +175,24 @@ def test_worker_paused_by_the_environment_is_resumed_at_run_time(rig: Rig, monke
         handler.set_paused(name, False)
         assert rig.last_task(workflow_id).status == "COMPLETED"
         assert about(handler)["polling"]
+
+
+def test_worker_id_is_the_host_s_name_unless_somebody_says_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.define(samples.returns_none)
+    for chosen in (socket.gethostname(), "by-the-environment"):
+        with rig.running(rig.worker(samples.returns_none), isolation="thread") as handler:
+            assert about(handler)["worker_id"] == chosen
+            assert rig.run(samples.returns_none).worker_id == chosen
+        monkeypatch.setenv("CONDUCTOR_WORKER_ALL_WORKER_ID", "by-the-environment")
+
+
+def test_defaults_of_the_supervision() -> None:
+    parameters = inspect.signature(TaskHandler).parameters
+    expected: dict[str, Any] = {
+        "monitor_processes": True, "monitor_interval_seconds": 5.0, "restart_on_failure": True,
+        "restart_backoff_seconds": 1.0, "restart_backoff_max_seconds": 60.0, "restart_max_attempts": 0,
+    }  # fmt: skip
+    assert {name: parameters[name].default for name in expected} == expected
 
 
 @pytest.mark.parametrize("options", [{"restart_max_attempts": 1}, {"monitor_processes": False}], ids=str)

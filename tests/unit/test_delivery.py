@@ -148,6 +148,17 @@ def test_defect_01_B13_missing_v2_costs_one_request_and_no_result(
     assert [message[:28] for message in caplog.messages] == ["the server has no update-v2 "]
 
 
+def test_defect_49_what_one_server_lacks_says_nothing_of_another() -> None:
+    async def act() -> None:
+        old, new = Stage(api_error(404, "No static resource api/tasks/update-v2.")), Stage()
+        await old.report(want_next=True)
+        await new.report(want_next=True)
+        await old.report(want_next=True)
+        assert (old.ways, new.ways) == (["v2", "v1", "v1"], ["v2"])
+
+    play(act)
+
+
 @pytest.mark.parametrize("message", ["No such task found by id: t", "No such workflow found by id: w"])
 def test_defect_07_B12_unknown_task_does_not_switch_v2_off(message: str, caplog: pytest.LogCaptureFixture) -> None:
     async def act() -> None:

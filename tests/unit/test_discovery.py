@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 import textwrap
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from podium import ConfigError, StartError, TaskHandler, WorkerLoader, auto_discover_workers, scan_for_workers
+from podium import (
+    ConfigError,
+    StartError,
+    TaskHandler,
+    Worker,
+    WorkerLoader,
+    auto_discover_workers,
+    scan_for_workers,
+)
 from podium.discovery import import_modules
 from podium.registry import clear_registered_workers, get_registered_workers, register_worker
 
@@ -139,6 +149,61 @@ def test_defect_29_workers_of_a_loader_run_once(make: Callable[..., Path], name:
     loader = scan_for_workers(name)
     handler = TaskHandler(workers=loader.get_workers())  # which finds them by itself as well
     assert [worker.task_definition_name for worker in handler.workers] == ["one", "two"]
+
+
+def names_of(handler: TaskHandler) -> list[str]:
+    return [worker.task_definition_name for worker in handler.workers]
+
+
+def by_hand() -> None: ...
+
+
+def test_handler_finds_declared_workers_unless_it_is_told_not_to(make: Callable[..., Path], name: str) -> None:
+    make("__init__.py", "one.py", "two.py")
+    importlib.import_module(f"{name}.one")
+    importlib.import_module(f"{name}.two")
+    given = Worker("given", by_hand)
+    assert names_of(TaskHandler()) == ["one", "two"]
+    assert names_of(TaskHandler(given)) == ["given", "one", "two"]
+    assert names_of(TaskHandler(given, scan_for_annotated_workers=False)) == ["given"]
+
+
+def test_defect_50_constructor_imports_the_modules_that_it_is_given(make: Callable[..., Path], name: str) -> None:
+    make("__init__.py", "one.py", "two.py", "three.py")
+    assert names_of(TaskHandler(import_modules=[f"{name}.one", f"{name}.two"])) == ["one", "two"]
+    assert loaded(name) == {"", "one", "two"}
+    assert names_of(TaskHandler(Worker("given", by_hand), import_modules=f"{name}.three"))[0] == "given"
+    assert "three" in loaded(name)
+
+
+def test_handler_made_in_a_thread_imports_its_modules_while_the_event_loop_goes_on(
+    make: Callable[..., Path], name: str
+) -> None:
+    text = """
+        import sys
+        started, go = sys.gate
+        started.set()
+        assert go.wait(30)
+        from podium import worker_task
+        @worker_task("slow")
+        async def work() -> None: ...
+    """
+    make("__init__.py", **{"slow.py": text})
+    started, go = threading.Event(), threading.Event()
+
+    async def program() -> TaskHandler:
+        making = asyncio.create_task(asyncio.to_thread(TaskHandler, import_modules=[f"{name}.slow"]))
+        while not started.is_set():  # the loop is alive, or this would never see it
+            await asyncio.sleep(0.001)
+        assert not making.done()
+        go.set()
+        return await making
+
+    sys.gate = started, go  # type: ignore[attr-defined]
+    try:
+        assert names_of(asyncio.run(program())) == ["slow"]
+    finally:
+        del sys.gate  # type: ignore[attr-defined]
 
 
 # failures

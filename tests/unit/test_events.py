@@ -86,6 +86,27 @@ def test_event_is_frozen_and_stamped_in_utc(event: TaskRunnerEvent) -> None:
     assert abs(datetime.now(UTC) - event.timestamp) < timedelta(minutes=10)
 
 
+#: The fields of each event, as users of the other SDKs know them; ``timestamp`` is in all.
+TASK_FIELDS = "task_type task_id worker_id workflow_instance_id"
+FIELDS = {
+    PollStarted: "task_type worker_id poll_count",
+    PollCompleted: "task_type duration_ms tasks_received",
+    PollFailure: "task_type duration_ms cause",
+    TaskExecutionStarted: TASK_FIELDS,
+    TaskExecutionCompleted: f"{TASK_FIELDS} duration_ms output_size_bytes",
+    TaskExecutionFailure: f"{TASK_FIELDS} cause duration_ms",
+    TaskUpdateCompleted: f"{TASK_FIELDS} duration_ms",
+    TaskUpdateFailure: f"{TASK_FIELDS} cause retry_count task_result",
+    TaskPaused: "task_type",
+}
+
+
+def test_fields_of_each_event() -> None:
+    for kind, names in FIELDS.items():
+        assert {field.name for field in dataclasses.fields(kind)} == {*names.split(), "timestamp"}
+    assert FIELDS.keys() == set(HANDLERS.values())
+
+
 def test_each_event_has_a_method_named_after_it() -> None:
     assert set(HANDLERS.values()) == {type(event) for event in EVENTS}
     for name, kind in HANDLERS.items():
