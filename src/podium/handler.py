@@ -289,7 +289,9 @@ class TaskHandler:
 
 
 def _state(status: dict[str, Any]) -> str:
-    return "paused" if status["paused"] else status["problem"] or "polling"
+    if status["paused"]:
+        return "paused"
+    return status["problem"] or ("polling" if status["polling"] else "stopping")
 
 
 def _processes_of(engine: Engine) -> list[tuple[str, int]]:

@@ -95,7 +95,8 @@ class Runner:
         self._full_since: float | None = None
         #: Whether the queue had at least as many tasks as were asked for last.
         self._backlog = False
-        self._stopping = False
+        #: Whether no further poll starts.
+        self.stopping = False
         self._wake = asyncio.Event()
         #: Ids of the tasks that are ours: those that wait for a slot, and those that have one.
         self._in_hand: set[str] = set()
@@ -146,14 +147,14 @@ class Runner:
 
     def stop(self) -> None:
         """Ask ``run`` to end: no further poll starts. An open one is awaited, because its tasks are ours already."""
-        self._stopping = True
+        self.stopping = True
         self._wake.set()
 
     async def run(self) -> None:
         """Poll until stopped."""
         if self.paused:
             self._announce(TaskPaused)
-        while not self._stopping:
+        while not self.stopping:
             free = min(self.slots - self.running, self._crew.free(self._place))
             if self._waiting and free > 0:
                 self._start_work(self._work(self._waiting.popleft()))
@@ -285,14 +286,14 @@ class Runner:
             finally:
                 self._let_go(task)
             task = None if raw is None else self._accept(raw)
-            if task is not None and self._stopping:
+            if task is not None and self.stopping:
                 await self._give_back(task)
                 return
 
     def _wants_next(self, outcome: Outcome) -> bool:
         """Whether the update may bring the next task: it costs 100 ms on a real server when the queue is empty."""
         final = outcome.status is not TaskResultStatus.IN_PROGRESS
-        return final and self._backlog and not self._waiting and not self.paused and not self._stopping
+        return final and self._backlog and not self._waiting and not self.paused and not self.stopping
 
     async def _execute(self, task: PolledTask) -> Outcome:
         self._announce_of(task, TaskExecutionStarted)

@@ -83,7 +83,7 @@ def status_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> dict[str, An
         "exitcode": next((member.exit_code for member in members if member.exit_code is not None), None),
         "restart_count": sum(member.restarts for member in members),
         "paused": runner.paused,
-        "polling": not runner.paused and problem is None,
+        "polling": not (runner.paused or runner.stopping) and problem is None,
         "running": runner.running,
         "slots": runner.slots,
         "last_poll_seconds_ago": time.monotonic() - runner.last_poll if runner.last_poll else None,

@@ -445,3 +445,24 @@ def test_client_works_before_during_and_after_a_handler(rig: Rig, method: Any) -
         during = rig.start(samples.returns_none)
         assert rig.last_task(during).status == "COMPLETED"
     assert rig.client.get_workflow(during).status == "COMPLETED"
+
+
+def test_defect_46_leases_are_kept_while_a_stop_waits(
+    rig: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.define(samples.waits_for_file, response_timeout_seconds=1)
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    with rig.running(rig.worker(samples.waits_for_file, lease_extend_enabled=True)) as handler:
+        workflow_id = rig.start(samples.waits_for_file, path=str(go), mark=str(mark))
+        until(mark.exists, "the task running")
+        stopping = threading.Thread(target=handler.stop_processes, args=(60.0,))
+        stopping.start()
+        until(lambda: not handler.get_worker_status()[0]["polling"], "the end of polling")
+        handler.print_summary()
+        assert capsys.readouterr().out.endswith(" stopping\n")
+        stopped_at = time.time() * 1000
+        until(lambda: rig.task(workflow_id).update_time > stopped_at + 1500, "a lease that outlasts its timeout")
+        go.touch()
+        assert rig.last_task(workflow_id).status == "COMPLETED"
+        stopping.join(20)
+        assert not stopping.is_alive()

@@ -42,6 +42,11 @@ def test_every_test_in_the_table_of_defects_exists() -> None:
     assert named <= tests, named - tests
 
 
+def test_every_known_defect_is_in_the_table() -> None:
+    rows = re.findall(r"^\| (\d+) \| .+ \| `test_\w+`.* \|$", (ROOT / "docs/defects.md").read_text(), re.MULTILINE)
+    assert rows == [str(number) for number in range(1, 51)]
+
+
 def test_every_regression_test_is_in_the_table_of_defects() -> None:
     table = (ROOT / "docs/defects.md").read_text()
     for path in (ROOT / "tests").rglob("test_*.py"):
