@@ -15,7 +15,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 _PREFIXES: Final = ("conductor.worker.", "conductor_worker_")
 #: The name that stands for all workers.
 _ALL: Final = "ALL"
+#: What Kubernetes sets in all containers for a service whose name begins with "conductor-worker": names and values.
+_SERVICE_NAME: Final = re.compile(r"(.*_)?(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_SERVICE_TEXT: Final = re.compile(r"(tcp|udp|sctp)://.*")
 #: How alike a misspelt word must be to a known one to be taken for it.
 _ALIKE: Final = 0.75
 
@@ -74,7 +77,19 @@ def resolve_workers(
         _check(variable, names)
     if any(name.upper() == _ALL for name in names):
         logger.warning("a worker is named 'all': environment variables for that name are for all workers")
-    return [_resolved(worker, configuration, variables, names) for worker in declared]
+    overridden: dict[str, str] = {}
+    resolved = [_resolved(worker, configuration, variables, names, overridden) for worker in declared]
+    for what, by in overridden.items():
+        logger.warning("%s is overridden by %s", what, by)
+    return resolved
+
+
+def set_for_all(option: str, text: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let an option have that value for all workers, whatever variables for all of them say now, in any spelling."""
+    for variable in _variables(environment)[0]:
+        if variable.option == option and not variable.worker:
+            del environment[variable.name]
+    environment[f"CONDUCTOR_WORKER_ALL_{option.upper()}"] = text
 
 
 def rows_of(worker: Worker) -> list[tuple[str, str, str]]:
@@ -82,14 +97,21 @@ def rows_of(worker: Worker) -> list[tuple[str, str, str]]:
     return [(name, str(getattr(worker.options, name)), worker.sources[name]) for name in OPTION_NAMES]
 
 
-def _resolved(worker: Worker, configuration: Configuration, variables: list[Variable], names: set[str]) -> Worker:
+def _resolved(
+    worker: Worker,
+    configuration: Configuration,
+    variables: list[Variable],
+    names: set[str],
+    overridden: dict[str, str],
+) -> Worker:
     name = worker.task_definition_name
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for option in dict.fromkeys(ENVIRONMENT_NAMES.values()):
         candidates = [variable for variable in variables if variable.option == option]
         own = [v for v in candidates if v.names(name) and (v.worker == name or v.worker not in names)]
-        chosen = _first(own) or _first([variable for variable in candidates if not variable.worker])
+        of_all = [variable for variable in candidates if not variable.worker]
+        chosen = _first(own, overridden) or _first(of_all, overridden)
         if chosen is not None:
             values[option], sources[option] = chosen.value(), chosen.name
     if values.get("register_schema", worker.options.register_schema) is None:
@@ -99,14 +121,14 @@ def _resolved(worker: Worker, configuration: Configuration, variables: list[Vari
     return worker.with_values(values, sources)
 
 
-def _first(variables: list[Variable]) -> Variable | None:
-    """Return the variable that counts; say so if another spelling of it has another value."""
+def _first(variables: list[Variable], overridden: dict[str, str]) -> Variable | None:
+    """Return the variable that counts; note which other spellings of it have another value."""
     if not variables:
         return None
     chosen, *others = sorted(variables, key=_spelling)
     for other in others:
         if other.value() != chosen.value():
-            logger.warning("%s=%r is overridden by %s=%r", other.name, other.text, chosen.name, chosen.text)
+            overridden[f"{other.name}={other.text!r}"] = f"{chosen.name}={chosen.text!r}"
     return chosen
 
 
@@ -121,7 +143,7 @@ def _variables(environment: Mapping[str, str]) -> tuple[list[Variable], list[str
     strangers: list[str] = []
     for name, text in sorted(environment.items()):
         rest = _rest(name)
-        if rest is None:
+        if rest is None or _SERVICE_NAME.fullmatch(rest) or _SERVICE_TEXT.fullmatch(text):
             continue
         for worker, word in _splits(rest):
             option = ENVIRONMENT_NAMES.get(word.lower())
@@ -142,7 +164,7 @@ def _rest(name: str) -> str | None:
 def _splits(rest: str) -> Iterator[tuple[str, str]]:
     """Return the ways to read ``<name>_<property>``, the longest property first."""
     yield "", rest
-    for separator in re.finditer(r"[._]", rest):
+    for separator in re.finditer(r"(?<=.)[._]", rest):  # a name that is empty must not mean all workers
         yield rest[: separator.start()], rest[separator.end() :]
 
 

@@ -53,7 +53,8 @@ def greeted(rig: Rig, name: str) -> object:
 def test_workers_run_until_a_signal_and_say_what_they_do(rig: Rig, tmp_path: Path) -> None:
     name = unique("greet")
     (tmp_path / "greeter.py").write_text(WORKERS.format(name=name))
-    with running(rig, tmp_path, "greeter", "--thread-count", "3", "--isolation", "thread") as process:
+    arguments = ["greeter", "--thread-count", "3", "--isolation", "thread"]
+    with running(rig, tmp_path, *arguments, CONDUCTOR_WORKER_ALL_CONCURRENCY="9") as process:
         assert greeted(rig, name) == {"result": "Hello, podium!"}
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from podium import ConfigError, Configuration, Worker
 from podium.options import ALIASES, ENVIRONMENT_NAMES, OPTION_NAMES, OPTIONS, WorkerOptions
-from podium.settings import resolve_workers
+from podium.settings import resolve_workers, set_for_all
 
 
 def add(a: int, b: int = 0) -> int:
@@ -254,6 +254,33 @@ def test_two_spellings_that_disagree_are_told(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == []
 
 
+def test_two_spellings_that_disagree_are_told_once_for_all_workers(caplog: pytest.LogCaptureFixture) -> None:
+    environment = {"CONDUCTOR_WORKER_ALL_THREAD_COUNT": "2", "CONDUCTOR_WORKER_ALL_CONCURRENCY": "3"}
+    resolve_workers([Worker(name, add) for name in "abc"], Configuration(), environment)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "variable", ["CONDUCTOR_WORKER__DOMAIN", "conductor.worker..domain", "conductor_worker__domain"]
+)
+def test_empty_name_does_not_mean_all_workers(variable: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as of CONDUCTOR_WORKER_${NAME}_DOMAIN when NAME is not set."""
+    assert value({variable: "prod"}, "domain") is None
+    assert caplog.messages[0].startswith(f"environment variable {variable} sets no option of a worker; did you mean ")
+
+
+def test_value_that_is_set_for_all_has_no_rival_but_those_for_one_worker() -> None:
+    environment = {
+        "conductor.worker.all.thread_count": "2", "CONDUCTOR_WORKER_ALL_CONCURRENCY": "3",
+        "CONDUCTOR_WORKER_thread_count": "4", "CONDUCTOR_WORKER_ALL_DOMAIN": "d", "CONDUCTOR_WORKER_B_CONCURRENCY": "6",
+    }  # fmt: skip
+    set_for_all("thread_count", "5", environment)
+    assert environment == {
+        "CONDUCTOR_WORKER_ALL_THREAD_COUNT": "5", "CONDUCTOR_WORKER_ALL_DOMAIN": "d",
+        "CONDUCTOR_WORKER_B_CONCURRENCY": "6",
+    }  # fmt: skip
+
+
 def test_worker_named_like_the_global_name_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert value({"CONDUCTOR_WORKER_ALL_THREAD_COUNT": "3"}, "thread_count", "all") == 3
     assert "a worker is named 'all'" in caplog.text
@@ -262,6 +289,20 @@ def test_worker_named_like_the_global_name_is_told(caplog: pytest.LogCaptureFixt
 def test_other_variables_are_nobody_s_business(caplog: pytest.LogCaptureFixture) -> None:
     resolved({"CONDUCTOR_SERVER_URL": "x", "WORKER": "1", "PATH": "/bin", "CONDUCTOR_WORKERS": "3"})
     assert caplog.messages == []
+
+
+def test_variables_that_kubernetes_sets_for_services_are_nobody_s_business(caplog: pytest.LogCaptureFixture) -> None:
+    resolved(
+        {
+            "CONDUCTOR_WORKER_PORT": "tcp://10.0.0.7:8080", "CONDUCTOR_WORKER_PORT_8080_TCP": "tcp://10.0.0.7:8080",
+            "CONDUCTOR_WORKER_PORT_8080_TCP_PROTO": "tcp", "CONDUCTOR_WORKER_PORT_8080_TCP_ADDR": "10.0.0.7",
+            "CONDUCTOR_WORKER_SERVICE_HOST": "10.0.0.7", "CONDUCTOR_WORKER_SERVICE_PORT": "8080",
+            "CONDUCTOR_WORKER_MAIL_SERVICE_PORT_HTTP": "8080",
+        }
+    )  # fmt: skip
+    assert caplog.messages == []
+    resolved({"CONDUCTOR_WORKER_PORT": "8080"})
+    assert "CONDUCTOR_WORKER_PORT sets no option of a worker" in caplog.text
 
 
 def test_every_kind_reads_what_it_shows() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from podium.cli.modules import load_workers
 from podium.handler import TaskHandler
 from podium.logs import configure_program_logging
 from podium.metrics import MetricsSettings
+from podium.settings import set_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def run_program(program: Program) -> None:
     """Run workers until a signal stops them. Raises what loading and starting raise."""
     configure_program_logging()
     for name, text in program.options.items():
-        os.environ[f"CONDUCTOR_WORKER_ALL_{name.upper()}"] = text
+        set_for_all(name, text)
     compat = ["podium.compat"] if program.compat else []
     for name in compat:
         importlib.import_module(name)
