@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from podium.backoff import is_duration
 from podium.errors import ConfigError
 from podium.options import read_flag
 
@@ -29,6 +30,15 @@ class AuthenticationSettings:
             if not getattr(self, name):
                 raise ConfigError(f"AuthenticationSettings.{name} is empty")
 
+
+#: Seconds, or minutes for a token, of the longest time: no system can wait for one that is much longer.
+_LONGEST: Final = 1_000_000
+
+#: Settings that are text, and those that are the path of a file.
+_TEXTS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("base_url", "server_api_url", "proxy"), str | None),
+    **dict.fromkeys(("ssl_ca_cert", "cert_file", "key_file"), str | os.PathLike | None),
+}
 
 #: The default of a setting that the environment may give.
 _ENVIRONMENT: Final[Any] = None
@@ -99,6 +109,7 @@ class Configuration:
     sources: dict[str, str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_texts()
         source, host = self._resolve_host()
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "sources", {"host": source})
@@ -118,9 +129,7 @@ class Configuration:
         if self.proxy is not None:
             object.__setattr__(self, "proxy", _checked_proxy(self._named("proxy"), self.proxy))
         self._check_scheme()
-        for name in ("connect_timeout", "request_timeout", "auth_token_ttl_min"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{self._named(name)} must be above 0, not {getattr(self, name)!r}")
+        self._check_times()
 
     def _resolve(self, name: str, variable: _Variable) -> None:
         if getattr(self, name) is not None:
@@ -172,6 +181,17 @@ class Configuration:
         proxy = masked_url(self.proxy) if self.proxy else None
         return f"Configuration(host={masked_url(self.host)!r}, authentication={auth}, proxy={proxy!r})"
 
+    def _check_texts(self) -> None:
+        for name, kinds in _TEXTS.items():
+            if not isinstance(getattr(self, name), kinds):
+                raise ConfigError(f"Configuration.{name}: expected a text, not {type(getattr(self, name)).__name__}")
+
+    def _check_times(self) -> None:
+        for name in ("connect_timeout", "request_timeout", "auth_token_ttl_min"):
+            value = getattr(self, name)
+            if not is_duration(value) or not 0 < value <= _LONGEST:
+                raise ConfigError(f"{self._named(name)} must be above 0 and at most {_LONGEST}, not {value!r}")
+
     def _check_scheme(self) -> None:
         parts = urlsplit(self.host)
         if self.require_tls and parts.scheme == "http" and not is_loopback(parts.hostname):
@@ -189,12 +209,12 @@ class Configuration:
         if self.ssl_ca_cert is not None:
             try:
                 context.load_verify_locations(self.ssl_ca_cert)
-            except ssl.SSLError as error:
+            except OSError as error:  # that of TLS, or of a file that may not be read
                 raise ConfigError(f"Configuration.ssl_ca_cert: no PEM certificates in it: {error}") from None
         if self.cert_file is not None:
             try:
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
-            except ssl.SSLError as error:
+            except OSError as error:
                 raise ConfigError(
                     f"Configuration.cert_file and key_file: not an unencrypted PEM certificate with its key: {error}"
                 ) from None
@@ -280,7 +300,8 @@ def _checked_url(source: str, url: str) -> str:
     url = url.strip()
     parts = _split(source, url, "server URL", DEFAULT_SERVER_URL)
     if parts.query or parts.fragment:
-        raise ConfigError(f"{source}: a server URL has no query or fragment: {masked_url(url)!r}")
+        rest = masked_url(urlunsplit(parts._replace(query="", fragment="")))  # they may hold a secret
+        raise ConfigError(f"{source}: a server URL has no query or fragment after {rest!r}")
     return url.rstrip("/")
 
 

@@ -96,7 +96,8 @@ class Monitor:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._monitoring.interval_seconds):
+        interval = min(self._monitoring.interval_seconds, threading.TIMEOUT_MAX)
+        while not self._stop.wait(interval):
             try:
                 self._look_at_engine()
                 if not self._engine_is_stuck:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +17,8 @@ from podium.models import TaskDef
 Documented = TypeVar("Documented", bound=Callable[..., Any])
 Isolation = Literal["process", "thread"]
 
+#: The largest number of any option: what a server can read; in ms, 24 days.
+_LARGEST: Final = 2**31 - 1
 #: The server refuses a longer long poll.
 MAX_POLL_TIMEOUT_MS = 5000
 
@@ -48,15 +49,13 @@ def read_flag(text: str) -> bool:
         raise ValueError(f"one of {', '.join(_FLAGS)}") from None
 
 
-def _number(minimum: float, maximum: float | None = None, *, whole: bool = True) -> Kind:
-    kind = "a whole number" if whole else "a number"
-    limits = f"{kind} of {minimum} or more" if maximum is None else f"{kind} from {minimum} to {maximum}"
+def _number(minimum: float, maximum: float = _LARGEST, *, whole: bool = True) -> Kind:
+    limits = f"{'a whole number' if whole else 'a number'} from {minimum} to {maximum}"
 
     def refusal(value: Any) -> str | None:
         types = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, types) or not minimum <= value < math.inf:
-            return limits
-        return limits if maximum is not None and value > maximum else None
+        good = isinstance(value, types) and not isinstance(value, bool) and minimum <= value <= maximum
+        return None if good else limits
 
     def parse(text: str) -> float:
         try:

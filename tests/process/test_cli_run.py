@@ -97,7 +97,7 @@ def test_what_is_wrong_is_told_without_a_traceback(rig: Rig, tmp_path: Path) -> 
     with running(rig, tmp_path, "greeter", "--thread-count", "0") as process:
         _, err = process.communicate(timeout=20)
     assert process.returncode == 2
-    assert "Invalid value for --thread-count: '0': expected a whole number of 1 or more" in err
+    assert "Invalid value for --thread-count: '0': expected a whole number from 1 to 2147483647" in err
     with running(rig, tmp_path, "greter") as process:
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (1, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,47 @@ def test_every_setting_is_described_with_its_variable() -> None:
     for name, variable in _VARIABLES.items():
         assert f"    {name}\n" in text or f"{name}\n" in text or f"{name}," in text
         assert variable.name in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("base_url", 5, ": expected a text, not int"),
+        ("server_api_url", b"http://x/api", ": expected a text, not bytes"),
+        ("proxy", 3128, ": expected a text, not int"), ("ssl_ca_cert", 1, ": expected a text, not int"),
+        ("connect_timeout", "5", " must be above 0 and at most 1000000, not '5'"),
+        ("connect_timeout", True, " must be above 0 and at most 1000000, not True"),
+        ("request_timeout", math.inf, " must be above 0 and at most 1000000, not inf"),
+        ("request_timeout", 1e300, " must be above 0 and at most 1000000, not 1e+300"),
+        ("auth_token_ttl_min", None, " must be above 0 and at most 1000000, not None"),
+    ],
+)  # fmt: skip
+def test_value_of_a_wrong_type_or_beyond_all_measure_is_named(setting: str, value: Any, expected: str) -> None:
+    options: dict[str, Any] = {setting: value}
+    with pytest.raises(ConfigError) as caught:
+        Configuration(**options)
+    assert str(caught.value) == f"Configuration.{setting}{expected}"
+
+
+def test_time_without_end_by_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDUCTOR_REQUEST_TIMEOUT_MS", "inf")
+    with pytest.raises(ConfigError, match="CONDUCTOR_REQUEST_TIMEOUT_MS must be above 0 and at most"):
+        Configuration()
+
+
+def test_query_of_a_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="has no query or fragment after 'http://conductor/api'") as caught:
+        Configuration(server_api_url="http://conductor/api?token=planted")
+    assert "planted" not in str(caught.value)
+
+
+def test_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    locked = tmp_path / "ca.pem"
+    locked.touch()
+
+    def refuse(*_: object) -> None:  # as root may read everything
+        raise PermissionError(13, "Permission denied", str(locked))
+
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", refuse)
+    with pytest.raises(ConfigError, match=r"Configuration\.ssl_ca_cert.*Permission denied"):
+        Configuration(ssl_ca_cert=str(locked))

@@ -62,17 +62,17 @@ def test_allowed_values(name: str, values: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "expected"),
     [
-        ("poll_interval", [-1, "100", None, True, math.nan, math.inf], "a number of 0 or more"),
+        ("poll_interval", [-1, "100", None, True, math.nan, math.inf, 10**400], "a number from 0 to 2147483647"),
         ("domain", ["", 3, "a\nb", b"d"], "a non-empty text without control characters"),
         ("worker_id", ["", 3, "a\0b"], "a non-empty text without control characters"),
-        ("thread_count", [0, -1, 1.5, "4", None, True], "a whole number of 1 or more"),
+        ("thread_count", [0, -1, 1.5, "4", None, True], "a whole number from 1 to 2147483647"),
         ("poll_timeout", [-1, MAX_POLL_TIMEOUT_MS + 1, 0.5, "100", None], "a whole number from 0 to 5000"),
         ("task_def", ["name", {"name": "x"}], "a TaskDef"),
         ("task_def", [TaskDef(retry_count="3")], "`$.retryCount`"),  # type: ignore[arg-type]
         ("task_def", [TaskDef(input_template={"a": object()})], "values of its fields' types"),
         ("isolation", ["Thread", "", 1, ["thread"]], "'process' or 'thread'"),
         ("group", ["", 0], "a non-empty text without control characters"),
-        ("processes", [0, 2.0, "2", True], "a whole number of 1 or more"),
+        ("processes", [0, 2.0, "2", True], "a whole number from 1 to 2147483647"),
         *(
             (name, [0, 1, "true", None], "True or False")
             for name in OPTION_NAMES
