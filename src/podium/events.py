@@ -156,7 +156,7 @@ HANDLERS: dict[str, type[TaskRunnerEvent]] = {
 }
 
 
-#: Events that a listener may be behind; what comes then is left out for it.
+#: Events that a listener may be behind; what comes then is left out for it, until it is behind half as much.
 MAX_BEHIND: Final = 100_000
 
 
@@ -251,23 +251,32 @@ class _Mailbox:
 
         It still gets every result that could not be delivered: it may be the one that saves them.
         """
-        if self._queue.qsize() >= MAX_BEHIND and not isinstance(event, TaskUpdateFailure):
-            if not self._left_out:
-                logger.error("event listener %r is %d events behind: it misses what comes now",
-                             self._listener, MAX_BEHIND)  # fmt: skip
-            self._left_out += 1
-            return
-        if self._left_out:
-            logger.error("event listener %r missed %d events", self._listener, self._left_out)
-            self._left_out = 0
+        # Not one by one: each gap is worth two lines in the log, and a listener that is always too slow has many.
+        if self._queue.qsize() >= (MAX_BEHIND // 2 if self._left_out else MAX_BEHIND):
+            if not isinstance(event, TaskUpdateFailure):
+                self._leave_out()
+                return
+        else:
+            self._tell_left_out()
         if self.thread is None:
             name = f"podium-listener-{type(self._listener).__name__}"
             self.thread = threading.Thread(target=self._deliver, name=name, daemon=True)
             self.thread.start()
         self._queue.put(event)
 
+    def _leave_out(self) -> None:
+        if not self._left_out:
+            logger.error("event listener %r is %d events behind: it misses what comes now", self._listener, MAX_BEHIND)
+        self._left_out += 1
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            logger.error("event listener %r missed %d events", self._listener, self._left_out)
+            self._left_out = 0
+
     def end(self) -> None:
         """Let the thread end after what is queued."""
+        self._tell_left_out()
         self._queue.put(None)
 
     def join(self, timeout: float) -> None:

@@ -342,3 +342,27 @@ def test_listener_far_behind_misses_events_and_it_is_told_but_no_lost_result(
     assert heard == [*polls[:4], lost]
     assert "is 3 events behind" in caplog.messages[0]
     assert "missed 6 events" in caplog.messages[1]
+
+
+def test_listener_that_is_always_too_slow_is_told_seldom(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("podium.events.MAX_BEHIND", 100)
+    turns, heard = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Slow:
+        def on_poll_started(self, event: PollStarted) -> None:
+            turns.acquire()
+            heard.release()
+
+    dispatcher = EventDispatcher([Slow()])
+    for count in range(1000):  # one is heard for two that come
+        dispatcher.publish(started(count))
+        if count % 2:
+            turns.release()
+            assert heard.acquire(timeout=10)
+    turns.release(1000)
+    dispatcher.close()
+    gaps = [message for message in caplog.messages if "missed" in message]
+    assert len(caplog.messages) == 2 * len(gaps)
+    assert 2 <= len(gaps) <= 10
