@@ -74,7 +74,7 @@ class JsonFormatter(logging.Formatter):
 def _json(value: Any) -> str:
     try:
         text = json.dumps(value, default=text_of, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):  # keys that are no text, NaN, cycles
+    except Exception:  # keys that are no text, NaN, cycles, what another thread changes meanwhile
         text = json.dumps(text_of(value))
     return _ESCAPES.sub(lambda found: found[0] if len(found[0]) != len(r"\udxxx") else r"\ufffd", text)
 

@@ -96,6 +96,13 @@ class _Mute:
         raise RuntimeError("no words")
 
 
+class _Changing(dict[str, int]):
+    """As a dict that another thread changes meanwhile."""
+
+    def items(self) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+
 @pytest.mark.parametrize(
     ("value", "seen"),
     [
@@ -105,6 +112,7 @@ class _Mute:
         ({1: "a"}, {"1": "a"}),
         ({(1, 2): "a"}, "{(1, 2): 'a'}"),
         ([b"a"], ["b'a'"]),
+        ({"inner": _Changing(a=1)}, "{'inner': {'a': 1}}"),
         (_Mute(), "<_Mute whose __str__ raised RuntimeError>"),
         ("bad \ud800", "bad \ufffd"),
         ("\ud83d\ude00 \U0001f600", "\U0001f600 \U0001f600"),
