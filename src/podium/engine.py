@@ -109,16 +109,17 @@ class Engine:
     @property
     def silent_for(self) -> float:
         """Seconds since the loop's last sign of life; one is due at every interval of the monitor."""
-        return time.monotonic() - self._last_tick if self._last_tick else 0.0
+        tick = self._last_tick  # once: the loop sets it to 0 meanwhile
+        return time.monotonic() - tick if tick else 0.0
 
     @property
     def thread_id(self) -> int:
         """The id of the engine's thread."""
         return self._thread.ident or 0
 
-    def hears_in_this_thread(self) -> bool:
-        """Whether the caller is an event listener of this engine."""
-        return self._events.delivers_in_this_thread()
+    def needs_this_thread(self) -> bool:
+        """Whether the caller must not wait for the end: it is a listener, or what the loop itself calls."""
+        return threading.current_thread() is self._thread or self._events.delivers_in_this_thread()
 
     def start(self, after_end: Callable[[], None] | None = None) -> None:
         """Start the thread, the crews and the runners; return when every worker can run tasks.
@@ -167,7 +168,11 @@ class Engine:
             except Exception as error:
                 result.set_exception(error)
 
-        if self._parts is None or not self.post(run):
+        if self._parts is None:
+            raise StartError("no worker is running")
+        if threading.current_thread() is self._thread:  # an inline listener, or a handler of podium's own log records
+            return function(self._parts)
+        if not self.post(run):
             raise StartError("no worker is running")
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -270,10 +275,10 @@ class Engine:
             self._last_tick = time.monotonic()
             await asyncio.sleep(self._plan.monitoring.interval_seconds)
 
-    def restart_runner(self, runner: Runner) -> None:
-        """Begin a worker's loop anew. Called on the loop, for one that is stuck."""
+    def restart_runner(self, runner: Runner, limit: float) -> None:
+        """Begin a worker's loop anew if it is overdue by more than ``limit`` seconds. Called on the loop."""
         assert self._parts is not None
-        if self._stop_deadlines:
+        if self._stop_deadlines or runner.overdue <= limit:  # it may have gone on meanwhile, and have an open poll
             return
         self._parts.polls[runner].cancel()
         self._parts.polls[runner] = asyncio.create_task(runner.run())

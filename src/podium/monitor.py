@@ -7,12 +7,13 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from podium.backoff import is_duration
 from podium.crew.process import ProcessCrew
 from podium.errors import ConfigError
-from podium.status import problem_of
+from podium.status import stuck_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +72,8 @@ class Subject(Protocol):
     def post(self, callback: Callable[[], object]) -> bool:
         """Run a function on the loop soon."""
 
-    def restart_runner(self, runner: Runner) -> None:
-        """Begin a worker's loop anew; to be called on the loop."""
+    def restart_runner(self, runner: Runner, limit: float) -> None:
+        """Begin a worker's loop anew if it is overdue by more than ``limit`` seconds; to be called on the loop."""
 
 
 class Monitor:
@@ -125,23 +126,27 @@ class Monitor:
 
     def _look_at(self, runner: Runner, crew: AnyCrew) -> None:
         name = runner.worker.task_definition_name
-        problem = problem_of(runner, crew, self._monitoring.silence) if crew.alive else None  # deaths are told anyway
-        kind = problem.partition(" for ")[0] if problem else ""
+        limit = self._monitoring.silence
+        problem = stuck_of(runner, crew, limit)  # deaths are told by whoever takes care of them
         if problem is None:
-            if self._said.pop(runner, None) is not None:
+            if crew.alive and self._said.pop(runner, None) is not None:
                 logger.warning("worker %r: works again", name)
             return
+        restart = self._restart_of(runner, crew, limit)
+        kind = problem.partition(" for ")[0]
         if self._said.get(runner) != kind:
             self._said[runner] = kind
-            remedy = "; it is restarted" if self._monitoring.restart_stuck else ""
+            remedy = "; it is restarted" if restart is not None else ""
             held = ", ".join(runner.task_ids) or "no task"
             logger.error("worker %r: %s%s; in hand: %s", name, problem, remedy, held)
-        if self._monitoring.restart_stuck:
-            self._restart(runner, crew)
+        if restart is not None:
+            self._engine.post(restart)
 
-    def _restart(self, runner: Runner, crew: AnyCrew) -> None:
-        limit = self._monitoring.silence
+    def _restart_of(self, runner: Runner, crew: AnyCrew, limit: float) -> Callable[[], None] | None:
+        """Return what restarts a worker that is stuck; None if nothing is to do that, or can."""
+        if not self._monitoring.restart_stuck:
+            return None
         if runner.overdue > limit:
-            self._engine.post(lambda: self._engine.restart_runner(runner))
-        elif isinstance(crew, ProcessCrew):  # nothing but the end of this process ends what runs in its own threads
-            self._engine.post(lambda: crew.kill_silent(limit))
+            return partial(self._engine.restart_runner, runner, limit)
+        # Nothing but the end of this process ends what runs in its own threads.
+        return partial(crew.kill_silent, limit) if isinstance(crew, ProcessCrew) else None

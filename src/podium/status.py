@@ -52,13 +52,11 @@ def describe_runner(runner: Runner, crew: AnyCrew) -> str:
     return f"Conductor Worker[{', '.join(f'{key}={value}' for key, value in parts.items() if value is not None)}]"
 
 
-def problem_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
-    """Return what keeps a worker from doing its work, in a few words; None if nothing does.
+def stuck_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
+    """Return what of a worker is there and does nothing, in a few words; None if that is not so.
 
     ``stuck_after`` is how many seconds a loop may be overdue, or a child silent.
     """
-    if not crew.alive:
-        return "a worker process is down" if isinstance(crew, ProcessCrew) else "the loop of the thread crew has ended"
     overdue = runner.overdue
     if overdue > stuck_after:
         return f"its poll loop is stuck for {overdue:.0f} s"
@@ -66,6 +64,13 @@ def problem_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
     if silence > stuck_after:
         return f"a worker process is silent for {silence:.0f} s: its event loop is blocked, or something holds the GIL"
     return None
+
+
+def problem_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
+    """Return what keeps a worker from doing its work, in a few words; None if nothing does."""
+    if not crew.alive:
+        return "a worker process is down" if isinstance(crew, ProcessCrew) else "the loop of the thread crew has ended"
+    return stuck_of(runner, crew, stuck_after)
 
 
 def status_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> dict[str, Any]:
