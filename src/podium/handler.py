@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from podium.backoff import is_duration
 from podium.config import Configuration
@@ -116,17 +116,17 @@ class TaskHandler:
     ) -> None:
         self._defaults = Defaults(isolation=isolation, group=group, processes=processes, start_method=start_method)
         _check("grace_seconds", grace_seconds, is_duration(grace_seconds), "seconds, 0 or more")
-        delays = update_retry_delays
-        sequence = isinstance(delays, (list, tuple)) and all(map(is_duration, delays))
-        _check("update_retry_delays", delays, sequence, "a sequence of seconds, 0 or more")
         configured = configuration is None or isinstance(configuration, Configuration)
         _check("configuration", configuration, configured, "a Configuration, such as Configuration(server_api_url=...)")
+        _check_flags(
+            scan_for_annotated_workers=scan_for_annotated_workers, restart_on_failure=restart_on_failure,
+            monitor_processes=monitor_processes, restart_stuck=restart_stuck, handle_signals=handle_signals,
+        )  # fmt: skip
         self.configuration = configuration or Configuration()
+        _check("import_modules", import_modules, isinstance(import_modules, Iterable | None), "names of modules")
         self._imports = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
-        import_modules_by_name(self._imports)
-        found = [*_given(workers), *(get_registered_workers() if scan_for_annotated_workers else ())]
         #: The workers to run, with the values that hold for them after a look at the environment.
-        self.workers = _without_doubles(resolve_workers(found, self.configuration))
+        self.workers = self._find_workers(workers, scan=scan_for_annotated_workers)
         self._instruments = Instruments(metrics_settings, _checked_listeners(event_listeners or ()))
         self._monitoring = Monitoring(
             enabled=monitor_processes,
@@ -142,22 +142,30 @@ class TaskHandler:
         )
         self._grace = grace_seconds
         self._handle_signals = handle_signals
-        self._update_retry_delays = tuple(update_retry_delays)
+        self._update_retry_delays = _checked_delays(update_retry_delays)
         self._engine: Engine | None = None
         self._watched: Watched | None = None
         #: Takes back what the start has put in place around the engine.
         self._undo = contextlib.ExitStack()
         self._pid = 0
 
+    def _find_workers(self, workers: Any, *, scan: bool) -> list[Worker]:
+        with contextlib.ExitStack() as undo:
+            undo.callback(configure_logging())  # what is said of declarations and variables goes where the rest will go
+            import_modules_by_name(self._imports)
+            found = [*_given(workers), *(get_registered_workers() if scan else ())]
+            return _without_doubles(resolve_workers(found, self.configuration))
+
     def start_processes(self) -> None:
         """Start all workers; return when each can run tasks.
 
         Raises StartError if one cannot start (nothing is left running then), DeclarationError if there is none.
-        Does nothing if they run already. May be called again after ``stop_processes``.
+        Does nothing if they run already. May be called again when they have been stopped.
         """
         refuse_while_importing("TaskHandler.start_processes()")
         if self._engine is not None and not self._engine.ended:
             return
+        self.stop_processes()  # what ended by itself, or by a signal, has left its metrics and its log in place
         if not self.workers:
             raise DeclarationError(
                 "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
@@ -190,7 +198,7 @@ class TaskHandler:
         if engine is None or os.getpid() != self._pid:  # a forked copy of the program has no engine
             return
         engine.request_stop(self._grace if grace is None else grace)
-        if engine.hears_in_this_thread():  # a listener: the engine waits for it
+        if engine.needs_this_thread():  # the engine waits for the caller
             return
         engine.wait()
         atexit.unregister(self.stop_processes)
@@ -203,11 +211,11 @@ class TaskHandler:
 
         The death and restart of a child does not end it. Raises PodiumError if podium itself failed.
         """
-        if self._engine is None:
+        engine, watched = self._engine, self._watched
+        if engine is None:
             raise StartError("join_processes() without start_processes(): no worker is running")
-        engine = self._engine
-        if self._watched is not None:
-            self._watched.awaited.set()
+        if watched is not None:
+            watched.awaited.set()
         engine.wait()
         if engine.failure is not None:
             raise PodiumError("podium's engine failed, and the workers were stopped") from engine.failure
@@ -258,9 +266,10 @@ class TaskHandler:
 
         Raises DeclarationError for an unknown name, StartError if nothing runs.
         """
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             raise StartError("set_paused() without start_processes(): no worker is running")
-        if not self._engine.call(lambda parts: parts.set_paused(name, paused)):
+        if not engine.call(lambda parts: parts.set_paused(name, paused)):
             names = ", ".join(sorted(self._task_types()))
             raise DeclarationError(f"set_paused: no worker for {name!r}; there are: {names}")
 
@@ -316,13 +325,25 @@ def _checked_listeners(listeners: object) -> list[object]:
 def _log_levels() -> dict[str, int]:
     """Return every logger's level that was set: children filter as this process does, and send no more."""
     root = logging.getLogger()
-    known = {name: logger for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)}
+    loggers = dict(root.manager.loggerDict)  # other threads may make new ones
+    known = {name: logger for name, logger in loggers.items() if isinstance(logger, logging.Logger)}
     return {"": root.level} | {name: logger.level for name, logger in known.items() if logger.level}
 
 
 def _check(name: str, value: object, ok: bool, allowed: str) -> None:
     if not ok:
         raise ConfigError(f"TaskHandler: {name}={value!r}: expected {allowed}")
+
+
+def _checked_delays(delays: object) -> tuple[float, ...]:
+    good = isinstance(delays, (list, tuple)) and all(map(is_duration, delays))
+    _check("update_retry_delays", delays, good, "a sequence of seconds, 0 or more")
+    return tuple(cast("Sequence[float]", delays))
+
+
+def _check_flags(**flags: object) -> None:
+    for name, flag in flags.items():
+        _check(name, flag, isinstance(flag, bool), "True or False")
 
 
 def _given(workers: Any) -> list[Worker]:

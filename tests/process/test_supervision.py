@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import signal
@@ -14,7 +15,15 @@ from typing import Any
 import pytest
 
 import samples
-from podium import Configuration, DeclarationError, TaskHandler
+from podium import (
+    Configuration,
+    DeclarationError,
+    MetricsCollector,
+    MetricsSettings,
+    TaskHandler,
+    TaskUpdateCompleted,
+)
+from podium.crew.launch import SpawnLauncher
 from podium.errors import ConfigError
 from rig import Rig, until
 
@@ -226,6 +235,8 @@ def test_child_that_is_not_replaced_any_more_is_unhealthy(
         ("start_method", "magic", "'forkserver' or 'spawn' or 'fork'"),
         ("grace_seconds", -1, "seconds, 0 or more"),
         ("update_retry_delays", [1, -1], "a sequence of seconds, 0 or more"),
+        ("restart_stuck", "false", "True or False"),
+        ("import_modules", 5, "names of modules"),
     ],
 )
 def test_option_out_of_range_is_named(rig: Rig, option: str, value: Any, expected: str) -> None:
@@ -261,3 +272,87 @@ def test_summary_tells_what_each_worker_is_and_does(rig: Rig, capsys: pytest.Cap
     ]
     handler.print_summary()
     assert capsys.readouterr().out.count(" stopped\n") == 2
+
+
+def test_handler_that_a_signal_has_ended_can_be_started_again(rig: Rig) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before = signal.getsignal(signal.SIGTERM)
+    with rig.running(rig.worker(samples.returns_none), metrics_settings=MetricsSettings(http_port=port)) as handler:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            handler.join_processes()
+            handler.start_processes()
+            assert handler.is_healthy()
+            assert handler.metrics_port == port
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("action", ["pause", "stop"])
+def test_inline_listener_may_steer_the_handler(rig: Rig, action: str) -> None:
+    """As a collector of the user's own may: it is called by the engine's loop, which cannot wait for itself."""
+    rig.define(samples.returns_none)
+    worker = rig.worker(samples.returns_none)
+    done: list[str] = []
+
+    class Steers(MetricsCollector):
+        def on_task_update_completed(self, event: TaskUpdateCompleted) -> None:
+            super().on_task_update_completed(event)
+            if action == "pause":
+                handler.set_paused(worker.task_definition_name, True)
+            else:
+                handler.stop_processes()
+            done.append(action)
+
+    with rig.running(worker, event_listeners=[Steers()]) as handler:
+        rig.start(samples.returns_none)
+        until(lambda: done, "the action")
+        if action == "pause":
+            assert about(handler)["paused"]
+        else:
+            handler.join_processes()
+
+
+def test_loop_that_goes_on_meanwhile_is_not_begun_anew(rig: Rig) -> None:
+    """Its open poll may have brought tasks by then."""
+    with rig.running(rig.worker(samples.returns_none)) as handler:
+        engine = handler._engine
+        assert engine is not None
+
+        def same(parts: Any) -> bool:
+            ((runner, before),) = parts.polls.items()
+            engine.restart_runner(runner, 0.5)
+            return parts.polls[runner] is before
+
+        until(lambda: engine.call(lambda parts: len(parts.polls)), "the loop")
+        assert engine.call(same)
+
+
+def test_child_is_replaced_when_the_system_has_threads_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python tells the lack of threads by a RuntimeError, unlike that of processes."""
+    launch = SpawnLauncher.launch
+    options: dict[str, Any] = {"start_method": "spawn", "restart_backoff_seconds": 0.0}
+    with rig.running(rig.worker(samples.returns_none), **options) as handler:
+
+        async def fails_once(*args: Any) -> Any:
+            monkeypatch.setattr(SpawnLauncher, "launch", launch)
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(SpawnLauncher, "launch", fails_once)
+        os.kill(about(handler)["pid"], signal.SIGKILL)
+        until(lambda: about(handler)["restart_count"] >= 2 and about(handler)["alive"], "a successor")
+    assert "could not be restarted: can't start new thread" in caplog.text
+
+
+def test_what_is_said_of_the_environment_is_json_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONDUCTOR_LOG_FORMAT", "json")
+    monkeypatch.setenv("CONDUCTOR_WORKER_ALL_COLOUR", "red")
+    TaskHandler([rig.worker(samples.returns_none)], rig.configuration, scan_for_annotated_workers=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "CONDUCTOR_WORKER_ALL_COLOUR" in json.loads(line)["message"]
+    assert not logging.getLogger("podium").handlers

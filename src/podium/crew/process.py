@@ -13,7 +13,7 @@ from podium.answers import printable
 from podium.backoff import Backoff, is_duration
 from podium.crew.launch import describe_exit
 from podium.crew.link import ChildLink
-from podium.errors import ConfigError, StartError
+from podium.errors import ConfigError
 from podium.logs import Repeats
 from podium.loops import start_all
 from podium.polled import Interrupted, PolledTask
@@ -147,7 +147,8 @@ class ProcessCrew:
         self._waiting.clear()
 
     def _links(self) -> list[ChildLink]:
-        return [member.link for member in self.members if member.link is not None and member.link.alive]
+        links = [member.link for member in self.members]  # first: another thread may ask while the loop changes them
+        return [link for link in links if link is not None and link.alive]
 
     def _dispatch(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> bool:
         limit = self._boot.workers[worker].thread_count
@@ -208,7 +209,8 @@ class Member:
         More than a few intervals of beats mean that its coroutines cannot go on: one of them blocks the loop, some
         code holds the GIL, or the process is stopped. A plain function may run as long as it likes.
         """
-        return self.link.silent_for if self.link is not None else None
+        link = self.link
+        return link.silent_for if link is not None else None
 
     async def start(self) -> None:
         """Start a child and wait until it can run tasks; raises StartError if it cannot."""
@@ -232,7 +234,7 @@ class Member:
             self._on_restart()
             try:
                 await self.start()
-            except (StartError, OSError) as error:  # OSError: no process or file descriptor to be had just now
+            except Exception as error:  # also: no process, thread or file descriptor to be had just now
                 self._complain(f"could not be restarted: {_indented(str(error))}", "")
             else:
                 level = logging.INFO if self._said_down else logging.DEBUG
