@@ -62,7 +62,8 @@ def stuck_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
         return f"its poll loop is stuck for {overdue:.0f} s"
     silence = crew.silent_for or 0.0  # None: nothing there that beats
     if silence > stuck_after:
-        return f"a worker process is silent for {silence:.0f} s: its event loop is blocked, or something holds the GIL"
+        who = "a worker process" if isinstance(crew, ProcessCrew) else "the thread crew"
+        return f"{who} is silent for {silence:.0f} s: its event loop is blocked, or something holds the GIL"
     return None
 
 

@@ -43,5 +43,5 @@ def test_no_restart_is_promised_where_there_is_none(caplog: pytest.LogCaptureFix
     crew = SimpleNamespace(alive=True, silent_for=99.0)
     monitor(restart_stuck=True)._look_at(IdleRunner(), crew)
     (message,) = caplog.messages
-    assert "is silent for 99 s" in message
+    assert "the thread crew is silent for 99 s" in message
     assert "it is restarted" not in message
