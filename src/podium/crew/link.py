@@ -69,6 +69,8 @@ class ChildLink(asyncio.Protocol):
         self._keys = itertools.count(1)
         self._in_hand: dict[int, _InHand] = {}
         self._cancelled: set[int] = set()
+        #: Why podium has killed the child; empty if it has not.
+        self._killed_for = ""
         self._reader: FrameReader[ToParent] = FrameReader(ToParent)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -135,14 +137,19 @@ class ChildLink(asyncio.Protocol):
         self._close()
         lost = [entry.task.task_id for entry in self._in_hand.values()]
         for key, entry in list(self._in_hand.items()):
-            cause = Cause("WorkerProcessDied", f"worker process {describe_exit(exit_code)}")
+            cause = Cause("WorkerProcessDied", f"worker process {self.describe_end(exit_code)}")
             worker_id = self._boot.workers[entry.worker].worker_id
             self._settle(failure(ids_of(entry.task), key, worker_id, cause, started=entry.started))
         return exit_code, lost
 
-    def kill(self) -> None:
+    def kill(self, why: str) -> None:
         """Kill the child: it is of no use any more. What it held becomes known by its death."""
+        self._killed_for = why
         self._child.kill()
+
+    def describe_end(self, exit_code: int | None) -> str:
+        """Return how the child ended; a kill of podium's own must not look like the system's, for want of memory."""
+        return describe_exit(exit_code) + (f" by podium: {self._killed_for}" if self._killed_for else "")
 
     async def stop(self) -> int | None:
         """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code.

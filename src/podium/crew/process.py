@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from podium.answers import printable
 from podium.backoff import Backoff, is_duration
-from podium.crew.launch import describe_exit
 from podium.crew.link import ChildLink
 from podium.errors import ConfigError
 from podium.logs import Repeats
@@ -113,8 +112,9 @@ class ProcessCrew:
         What they held is failed, and retried.
         """
         for link in self._links():
-            if (link.silent_for or 0.0) > limit:
-                link.kill()
+            silence = link.silent_for or 0.0
+            if silence > limit:
+                link.kill(f"it was silent for {silence:.0f} s")
 
     def free(self, worker: int) -> int:
         """Return how many more tasks of that worker could start now."""
@@ -251,7 +251,7 @@ class Member:
         self._deaths = 1 if stable else self._deaths + 1
         if link is not None:
             held = f"it held {len(lost)} tasks: {printable(', '.join(lost))}" if lost else "it was idle"
-            self._complain(f"worker process {describe_exit(self.exit_code)}", f"; pid {link.pid}, {held}")
+            self._complain(f"worker process {link.describe_end(self.exit_code)}", f"; pid {link.pid}, {held}")
             self.link = None
             self._on_change()
 
