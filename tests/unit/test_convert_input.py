@@ -10,7 +10,7 @@ import enum
 import pathlib
 import typing
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Reversible, Sequence
 from typing import (
     Annotated,
     Any,
@@ -376,6 +376,10 @@ ACCEPTED: list[tuple[Any, Any, Any]] = [
     (Annotated[str, msgspec.Meta(pattern="^a")] | None, "ab", "ab"),
 ]
 
+NO_INTS: list[tuple[Any, str]] = [
+    ("x", "expected array, got str"), ({"a": 1}, "expected array, got object"), (["x"], "[0]: expected int, got str"),
+]  # fmt: skip
+
 REFUSED: list[tuple[Any, Any, str]] = [
     (str, 5, "expected str, got int"),
     (str, None, "expected str, got null"),
@@ -419,6 +423,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Literal[1], True, "expected one of 1, got true"),
     (list, {"a": 1}, "expected array, got object"),
     (list[int], "x", "expected array, got str"),
+    *((kind[int], value, error) for kind in (Iterable, Reversible) for value, error in NO_INTS),
+    (list[Iterable[int]], ["x"], "[0]: expected array, got str"),
     (list[int], [1, "x"], "[1]: expected int, got str"),
     (tuple[int, str], [1], "expected array of 2, got 1"),
     (tuple[int, str], [1, 2], "[1]: expected str, got int"),

@@ -57,6 +57,8 @@ MAPPINGS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
     collections.OrderedDict: collections.OrderedDict,
     collections.Counter: collections.Counter,
 }
+#: msgspec asks of these only whether a value is an instance, as a text or an object is, and looks at no item.
+_UNKNOWN_TO_MSGSPEC = (abc.Iterable, abc.Reversible)
 _MARKS = (typing.Required, typing.NotRequired, typing.Final)
 
 
@@ -105,7 +107,9 @@ class Compiler:
             return accelerated(annotation, self._tuple(tuple_items(annotation)))
         if origin in ARRAYS:
             make, rank = ARRAYS[origin]
-            return accelerated(annotation, array_plan(self.plan(arguments[0] if arguments else Any), make, rank))
+            plan = array_plan(self.plan(arguments[0] if arguments else Any), make, rank)
+            plan.native = plan.native and origin not in _UNKNOWN_TO_MSGSPEC
+            return accelerated(annotation, plan)
         if origin in MAPPINGS:
             if origin is collections.Counter:
                 arguments = (arguments or (str,)) + (int,)
