@@ -180,9 +180,15 @@ def _acceptable(definition: dict[str, Any], template: dict[str, Any]) -> dict[st
     The server refuses a response timeout above the timeout of an attempt, and its default is an hour: stating
     ``timeout_seconds`` alone would never be accepted.
     """
-    limit = definition.get("timeoutSeconds") or 0
+    limit = _seconds(definition, "timeoutSeconds", 0)
     if "responseTimeoutSeconds" in template or limit <= 0:
         return definition
-    if definition.get("responseTimeoutSeconds", _DEFAULT_RESPONSE_TIMEOUT) <= limit:
+    if _seconds(definition, "responseTimeoutSeconds", _DEFAULT_RESPONSE_TIMEOUT) <= limit:
         return definition
     return definition | {"responseTimeoutSeconds": limit}
+
+
+def _seconds(definition: dict[str, Any], field: str, default: float) -> float:
+    """Return a number of a definition; the default for what a server has put in its place, such as null."""
+    value = definition.get(field)
+    return value if isinstance(value, (int, float)) else default

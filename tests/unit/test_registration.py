@@ -138,6 +138,16 @@ def test_response_timeout_follows_a_stated_timeout_that_is_shorter() -> None:
     assert call[1] == OPERATORS | {"timeoutSeconds": 60}  # 11 s fit already
 
 
+@pytest.mark.parametrize("odd", [None, "11", {}])
+def test_timeout_that_the_server_shows_as_no_number_is_replaced_by_one(odd: Any) -> None:
+    there = OPERATORS | {"responseTimeoutSeconds": odd}
+    calls = register(server(there, {"name": "other"}), worker(task_def=TaskDef(timeout_seconds=60)), worker("other"))
+    assert [call[1] for call in calls] == [there | {"timeoutSeconds": 60, "responseTimeoutSeconds": 60}]
+    there = OPERATORS | {"timeoutSeconds": odd}
+    (call,) = register(server(there), worker(task_def=TaskDef(description="d")))
+    assert call[1] == there | {"description": "d"}
+
+
 def test_without_overwriting_an_existing_definition_is_left_alone() -> None:
     template = TaskDef(retry_count=1)
     client = server(OPERATORS)
