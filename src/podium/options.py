@@ -81,7 +81,7 @@ def _refusal_of_task_def(value: Any) -> str | None:
         return "a TaskDef"
     try:
         msgspec.convert(value.to_dict(), TaskDef)  # a struct takes any value, the server does not
-    except (TypeError, msgspec.ValidationError) as error:
+    except (TypeError, RecursionError, msgspec.ValidationError) as error:
         return f"a TaskDef with values of its fields' types: {error}"
     whole, silence = value.timeout_seconds or 0, value.response_timeout_seconds or 0
     if 0 < whole < silence:

@@ -13,6 +13,9 @@ from podium.options import ALIASES, MAX_POLL_TIMEOUT_MS, OPTION_NAMES, WorkerOpt
 
 Seconds = int | UnsetType
 
+ENDLESS: dict[str, Any] = {}
+ENDLESS["again"] = ENDLESS
+
 
 def refusal(**given: Any) -> str:
     with pytest.raises(DeclarationError) as caught:
@@ -70,6 +73,7 @@ def test_allowed_values(name: str, values: list[Any]) -> None:
         ("task_def", ["name", {"name": "x"}], "a TaskDef"),
         ("task_def", [TaskDef(retry_count="3")], "`$.retryCount`"),  # type: ignore[arg-type]
         ("task_def", [TaskDef(input_template={"a": object()})], "values of its fields' types"),
+        ("task_def", [TaskDef(input_template=ENDLESS)], "values of its fields' types"),
         ("isolation", ["Thread", "", 1, ["thread"]], "'process' or 'thread'"),
         ("group", ["", 0], "a non-empty text without control characters"),
         ("processes", [0, 2.0, "2", True], "a whole number from 1 to 2147483647"),
