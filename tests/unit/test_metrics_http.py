@@ -8,6 +8,7 @@ import logging
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -336,6 +337,33 @@ def test_stop_closes_the_port_and_ends_every_thread_also_those_of_hanging_client
     exporter.start()  # and again
     assert ask(exporter, "/metrics")[0].status == 200
     exporter.stop()
+
+
+def test_stop_does_not_wait_for_each_of_many_that_are_still_being_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_FAREWELL", 0.05)
+    busy, go_on = threading.Semaphore(0), threading.Event()
+
+    def answer(_path: str, _accept: str) -> Answer:
+        busy.release()
+        go_on.wait()
+        return Answer(HTTPStatus.OK, "text/plain", b"")
+
+    server = ScrapeServer("127.0.0.1", 0, answer)
+    server.start()
+    clients = [socket.create_connection(("127.0.0.1", server.server_port), timeout=10) for _ in range(20)]
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    for _ in clients:
+        assert busy.acquire(timeout=10)
+    threads = [connection.thread for _, connection in server._connections()]
+    begun = time.monotonic()
+    server.stop()
+    assert time.monotonic() - begun < 0.9  # 20 x 0.05 s, and more
+    go_on.set()
+    for client in clients:
+        client.close()
+    for thread in threads:
+        thread.join(10)
 
 
 def test_starting_twice_is_starting_once() -> None:

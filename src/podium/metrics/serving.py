@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks for connections that have had their time, and for the request to stop.
 _TICK: Final = 0.2
+#: Seconds that all connections together may take to notice that they were cut.
+_FAREWELL: Final = 1.0
 #: Bytes of a request line with its headers.
 _LONGEST_REQUEST: Final = 8192
 #: Connections at a time; the oldest is cut for the next one.
@@ -70,14 +72,17 @@ class ScrapeServer(ThreadingHTTPServer):
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and every connection, and wait for the threads."""
+        """Close the port and every connection, and wait for the threads, for a second in all."""
         if self._thread is not None:
             self.shutdown()
             self._thread.join()
         self.server_close()
-        for request, connection in self._connections():
+        connections = self._connections()
+        for request, _ in connections:
             _cut(request)
-            connection.thread.join(1.0)
+        end = time.monotonic() + _FAREWELL
+        for _, connection in connections:
+            connection.thread.join(max(0.0, end - time.monotonic()))
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own; make room for it if there are too many."""
