@@ -64,6 +64,13 @@ def test_folder_is_scanned(tmp_path: Path) -> None:
     assert "worker bill-it" in config(tmp_path, "--path", "jobs").stdout
 
 
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(WORKERS.replace("bill-it", "w[red]x").replace("domain=", 'worker_id=":x: [b]", domain='))
+    output = config(tmp_path, "odd").stdout
+    assert "worker w[red]x in domain 'billing'\n" in output
+    assert "worker_id             :x: [b]  " in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "complaint"),
     [

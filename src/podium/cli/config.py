@@ -26,7 +26,7 @@ def show_config(modules: Sequence[str], paths: Sequence[str]) -> None:
     Without any, the second table is that of a worker which says nothing itself. Raises what loading or a setting
     that is wrong raises.
     """
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, emoji=False)
     configuration = Configuration()
     _print(console, "connection", _connection_rows(configuration))
     declared = load_workers(modules, paths) if modules or paths else [Worker("any", lambda: None)]
@@ -46,7 +46,8 @@ def _connection_rows(configuration: Configuration) -> list[tuple[str, str, str]]
 
 
 def _print(console: Console, title: str, rows: Iterable[tuple[str, str, str]]) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="")
+    console.print(title, markup=False, soft_wrap=True)  # a table would break it at its own width
+    table = Table(box=None, pad_edge=False, header_style="")
     for heading in ("property", "value", "source"):
         table.add_column(heading, overflow="fold")
     for row in rows:
