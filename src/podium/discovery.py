@@ -76,7 +76,7 @@ class WorkerLoader:
         Raises ConfigError (a ValueError) for a folder that is missing, or whose files cannot be imported under these
         names; StartError, naming the file, for a file that fails to import.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - which minds "..", and links stay
         if not folder.is_dir():
             problem = "is not a folder" if folder.exists() else "does not exist"
             raise ConfigError(f"scan_path: {folder} {problem}; expected a folder with Python files")
@@ -207,7 +207,7 @@ def _import(name: str, file: Path | None = None) -> ModuleType:
         where = _place_of(error)
         what = f"module {name!r}" + (f" ({file})" if file and not where.startswith(str(file)) else "")
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        advice = '; put what a script does under `if __name__ == "__main__":`' if isinstance(error, SystemExit) else ""
+        advice = _MAIN_GUARD if isinstance(error, SystemExit) else ""
         raise StartError(f"{what} could not be imported: {why}{where and f' (at {where})'}{advice}") from error
 
 

@@ -65,7 +65,8 @@ def test_folder_is_scanned(tmp_path: Path) -> None:
 
 
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "odd.py").write_text(WORKERS.replace("bill-it", "w[red]x").replace("domain=", 'worker_id=":x: [b]", domain='))
+    worker = WORKERS.replace("bill-it", "w[red]x").replace("domain=", 'worker_id=":x: [b]", domain=')
+    (tmp_path / "odd.py").write_text(worker)
     output = config(tmp_path, "odd").stdout
     assert "worker w[red]x in domain 'billing'\n" in output
     assert "worker_id             :x: [b]  " in output

@@ -351,6 +351,16 @@ def test_missing_folder_is_a_value_error(tmp_path: Path) -> None:
         WorkerLoader().scan_path(tmp_path / "file.py")
 
 
+def test_folder_may_be_told_by_way_of_its_parent(
+    make: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make("orders.py", "below/__init__.py", on_path=False)
+    monkeypatch.chdir(root / "below")
+    for path in ("..", root / "below" / ".."):
+        WorkerLoader().scan_path(path)
+    assert f"{name}.orders" in sys.modules
+
+
 def test_names_that_no_process_could_import_are_refused(make: Callable[..., Path], name: str) -> None:
     root = make("v1.2/orders.py", "ok/a.b.py", on_path=False)
     with pytest.raises(ConfigError, match="a folder with a dot in its name"):

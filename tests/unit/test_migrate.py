@@ -268,6 +268,7 @@ def test_files_outside_the_code_base_are_left_alone(base: Path) -> None:
     (base / "app" / "types.pyi").write_text(TASK)
     (base / "app" / "notes.txt").write_text(TASK)
     (base / "app" / "other.py").write_text("import os")
+    os.mkfifo(base / "app" / "pipe.py")
     assert [migration.path.name for migration in migrate_tree(base)] == ["a.py", "types.pyi"]
 
 

@@ -71,7 +71,8 @@ def _python_files(folder: Path) -> Iterator[Path]:
             name for name in folders
             if not name.startswith(".") and name not in _SKIPPED and not (here / name / "pyvenv.cfg").exists()
         )  # fmt: skip
-        yield from (here / name for name in sorted(files) if name.endswith((".py", ".pyi")))
+        wanted = (here / name for name in sorted(files) if name.endswith((".py", ".pyi")))
+        yield from (file for file in wanted if file.is_file())  # a pipe would be read for ever
 
 
 def _migrate_file(file: Path) -> FileMigration | None:
