@@ -179,6 +179,12 @@ def test_use_that_podium_does_not_have_is_named_where_it_is() -> None:
     assert found[0].startswith("6: C(debug=...): podium sets no log level")
     assert found[1].startswith("7: .apply_logging_config: podium leaves the application's logging alone")
     assert found[3].startswith("12: .task: the context's task is get_task()")
+    found = findings("""
+        from conductor.client.http.rest import ApiException
+        try: pass
+        except ApiException as error: print(error.is_not_found(), error.status)
+    """)
+    assert found == ["4: .is_not_found: catch podium.errors.NotFoundError"]
 
 
 _MIGRATABLE = [

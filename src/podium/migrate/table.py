@@ -187,10 +187,14 @@ _SCHEMA: dict[str, Entry] = {
     "SchemaDef": Here("podium.models:SchemaDef"),
     "SchemaType": Here("podium.compat.results:SchemaType", "", {ALWAYS: "SchemaDef(type=...) takes the text 'JSON'"}),
 }
+_ERROR_NOTES = {
+    ".is_not_found": "catch podium.errors.NotFoundError",
+    **dict.fromkeys((".reason", ".body"), "an ApiError has the server's text in .message"),
+}
 _ERRORS: dict[str, Entry] = {
-    "ApiException": Here("podium:ApiError"),
-    "AuthorizationException": Here("podium.errors:AuthError"),
-    "RestException": Here("podium:ApiError"),
+    "ApiException": Here("podium:ApiError", notes=_ERROR_NOTES),
+    "AuthorizationException": Here("podium.errors:AuthError", notes=_ERROR_NOTES),
+    "RestException": Here("podium:ApiError", notes=_ERROR_NOTES),
 }
 
 _CLIENT_MODULES: dict[str, dict[str, Entry]] = {
