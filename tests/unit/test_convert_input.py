@@ -598,6 +598,47 @@ def test_unknown_keys_are_refused_on_request() -> None:
         assert str(caught.value).startswith(message)
 
 
+class ByChoice(pydantic.BaseModel):
+    user: int = pydantic.Field(validation_alias=pydantic.AliasChoices("userId", pydantic.AliasPath("user", "id")))
+
+
+class ByName(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+    user: int = pydantic.Field(alias="userId")
+
+
+class WrittenByAlias(pydantic.BaseModel):
+    user: int = pydantic.Field(validation_alias="theUser", serialization_alias="userId")
+
+
+class NameOnly(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(validate_by_name=True, validate_by_alias=False)
+    user: int = pydantic.Field(alias="userId")
+
+
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(populate_by_name=True))
+class NamedData:
+    user: int = pydantic.Field(alias="userId")
+
+
+@pytest.mark.parametrize(
+    ("model", "taken", "refused"),
+    [
+        (ByChoice, [{"userId": 1}, {"user": {"id": 1}}], {"userId": 1, "id": 1}),
+        (ByName, [{"userId": 1}, {"user": 1}], {"userId": 1, "x": 1}),
+        (WrittenByAlias, [{"theUser": 1}], {"theUser": 1, "user": 1}),
+        (NameOnly, [{"user": 1}], {"user": 1, "userId": 1}),
+        (NamedData, [{"userId": 1}, {"user": 1}], {"user": 1, "x": 1}),
+    ],
+)
+def test_known_keys_of_a_pydantic_model_are_those_that_pydantic_reads(model: Any, taken: Any, refused: Any) -> None:
+    convert = converter_for(model, closed=True)
+    for value in taken:
+        assert convert(value).user == 1
+    with pytest.raises(ConversionError, match="unknown key"):
+        convert(refused)
+
+
 class Abstract(typing.Protocol):
     def run(self) -> None: ...
 
@@ -611,6 +652,10 @@ class NotJson(enum.Enum):
     PAIR = (1, 2)
 
 
+class NotAtAll(enum.Enum):
+    OBJECT = object()
+
+
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
@@ -622,6 +667,7 @@ class NotJson(enum.Enum):
         (list[complex], "no JSON value can become complex"),
         (tuple[int, *tuple[str, ...]], "no JSON value can become"),
         (NotJson, "NotJson: .* cannot be told by a JSON text, number or boolean"),
+        (NotAtAll, "NotAtAll: .*OBJECT.*: a value of type object cannot be JSON"),
         (Annotated[int, msgspec.Meta(min_length=1)], "Can only set `min_length`"),
         (Annotated[Untyped, pydantic.Field()], "pydantic cannot read"),
         (pydantic.Secret, "pydantic cannot read"),

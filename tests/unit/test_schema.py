@@ -390,6 +390,15 @@ def test_pydantic_type_without_a_schema_may_be_anything() -> None:
     assert type_schema(Odd) == {}
 
 
+@pytest.mark.parametrize("value", [(1, 2), {"a": 1}, object()])
+def test_an_enum_that_no_json_tells_costs_only_the_schema_of_the_output(value: object) -> None:
+    odd = enum.Enum("odd", {"MEMBER": value})
+    schemas = schemas_of(function_of(int, returns=odd))
+    assert (schemas.input["properties"], schemas.output) == ({"it": INTEGER}, None)
+    with pytest.raises(DeclarationError, match=r"odd: .*MEMBER"):
+        schemas_of(function_of(odd))
+
+
 # --- output --------------------------------------------------------------------------------------------------------
 
 OUT_ITEM = {

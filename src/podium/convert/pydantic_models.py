@@ -7,6 +7,7 @@ does the types that tell it how, such as HttpUrl and SecretStr.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_origin
 
 import msgspec
@@ -39,7 +40,8 @@ def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
         raise DeclarationError(f"pydantic cannot read {annotation!r}: {error}") from error
     name = getattr(annotation, "__name__", "value")
     fields = getattr(annotation, "model_fields", None) or getattr(annotation, "__pydantic_fields__", None) or {}
-    known = frozenset(field.alias or attribute for attribute, field in fields.items())
+    config = getattr(annotation, "model_config", None) or getattr(annotation, "__pydantic_config__", None) or {}
+    known = frozenset(key for attribute, field in fields.items() for key in _keys(attribute, field, config))
 
     def convert(value: Any) -> Any:
         if closed and fields and type(value) is dict and not known.issuperset(value):
@@ -58,6 +60,18 @@ def pydantic_plan(annotation: Any, *, closed: bool) -> Plan:
     else:  # HttpUrl | str asks HttpUrl first, but PositiveInt | str reads "5" as the text that it is
         fit = dict.fromkeys(KINDS, Fit.ANYTHING if get_origin(annotation) is Annotated else Fit.PARSED)
     return Plan(name, convert, fit, keys=known)
+
+
+def _keys(attribute: str, field: Any, config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of an object that pydantic reads a field from."""
+    alias = field.validation_alias
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    by_alias = alias is not None and config.get("validate_by_alias") is not False
+    if by_name or not by_alias:
+        yield attribute
+    if by_alias:
+        for choice in getattr(alias, "choices", [alias]):  # of AliasChoices
+            yield str(getattr(choice, "path", [choice])[0])  # AliasPath: the others are keys below the first one
 
 
 def _translated(error: Any) -> ConversionError:

@@ -307,10 +307,27 @@ def enum_plan(cls: type[enum.Enum], encode: Convert) -> Plan:
     Values that are not listed go to the class itself, so ``_missing_`` and combined flags work.
     """
     flags = issubclass(cls, enum.Flag)
-    listed = [(encode(member.value), member) for member in cls.__members__.values()]
+    listed = list(zip(values_of(cls, encode), cls.__members__.values(), strict=True))
     plan = choice_plan(cls.__name__, listed, _combined(cls) if flags else cls)
     plan.native = plan.native and not flags and NoneType not in plan.fit
     return plan
+
+
+def values_of(cls: type[enum.Enum], encode: Convert) -> list[Any]:
+    """Return the values of an Enum's members in JSON, aliases included.
+
+    Raises DeclarationError for one that is an array or object there, or no JSON at all.
+    """
+    values = []
+    for member in cls.__members__.values():
+        try:
+            value = encode(member.value)
+        except ConversionError as error:
+            raise DeclarationError(f"{cls.__name__}: {member!r}: {error}") from error
+        if isinstance(value, (list, dict)):
+            raise DeclarationError(f"{cls.__name__}: {member!r} cannot be told by a JSON text, number or boolean")
+        values.append(value)
+    return values
 
 
 def _combined(cls: Any) -> Convert:

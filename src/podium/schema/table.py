@@ -20,7 +20,7 @@ from msgspec import structs
 from podium.convert import to_json
 from podium.convert.decode import ARRAYS, MAPPINGS, is_hashable, target_of, tuple_items
 from podium.convert.pydantic_models import has_pydantic_marks, is_pydantic
-from podium.convert.scalar import OFFSET, TEXTS, text_plan
+from podium.convert.scalar import OFFSET, TEXTS, text_plan, values_of
 from podium.convert.shape import Field, Shape, class_hints, members_of, shape_of
 from podium.errors import DeclarationError
 from podium.schema.draft07 import as_draft07, pydantic_schema
@@ -289,7 +289,7 @@ def _array(items: JsonSchema) -> JsonSchema:
 
 
 def _enum(cls: type[enum.Enum]) -> JsonSchema:
-    values = [to_json(member.value) for member in cls.__members__.values()]
+    values = values_of(cls, to_json)
     if issubclass(cls, enum.Flag):
         return _flags(cls, values)
     listed = choice(values)
