@@ -15,6 +15,7 @@ from podium.events import EventDispatcher, TaskUpdateCompleted, TaskUpdateFailur
 from podium.frames import Cause
 from podium.models import TaskExecLog, TaskResult
 from podium.polled import UNKNOWN_TASK, failure, give_back_body, ids_of
+from podium.trouble import SharedTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +62,9 @@ class Delivery:
         #: False once the server has shown that it has no update-v2.
         self._has_v2 = True
         self._hurry = asyncio.Event()
-        #: Ids of the tasks whose update failed and is repeated: an outage is worth two lines, not two per task.
-        self._failing: set[str] = set()
+        self._trouble = SharedTrouble(
+            logger, "task %s: the server did not take the update, %s", "updates that had failed are taken again"
+        )
 
     def hurry(self) -> None:
         """End the pauses between attempts: the engine is about to stop, and each result gets its last attempt."""
@@ -111,30 +113,19 @@ class Delivery:
                     answer = await self._send_first(body, want_next=want_next)
                 else:
                     answer = await self._send_once(body, want_next=want_next and pauses == 0)
-                self._note(task_id, None)
+                self._trouble.worked(task_id)
                 return answer  # noqa: TRY300 - an else would be far from what it belongs to
             except PodiumError as error:
                 if isinstance(error, CutError) and attempts == 1:
                     continue  # most often an idle connection that the server had closed: the next is fresh
                 if not _may_heal(error) or pauses >= len(self._retry_delays) or self._hurry.is_set():
-                    self._failing.discard(task_id)
+                    self._trouble.forget(task_id)
                     raise _UndeliveredError(error, attempts) from error
                 wish = getattr(error, "retry_after", None) or 0.0
                 delay = max(self._retry_delays[pauses], min(wish, _LONGEST_WISH))
-                self._note(task_id, f"next try in {delay:.0f} s: {error}")
+                self._trouble.failed(task_id, f"next try in {delay:.0f} s: {error}")
             await self._pause(delay)
             pauses += 1
-
-    def _note(self, task_id: str, problem: str | None) -> None:
-        """Take the result of an attempt into account, and speak of the first failure and of the end of all."""
-        if problem is not None:
-            level = logging.DEBUG if self._failing else logging.WARNING
-            self._failing.add(task_id)
-            logger.log(level, "task %s: the server did not take the update, %s", task_id, problem)
-        elif task_id in self._failing:
-            self._failing.remove(task_id)
-            if not self._failing:
-                logger.info("updates that had failed are taken again")
 
     async def _pause(self, delay: float) -> None:
         try:

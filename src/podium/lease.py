@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from podium.errors import PodiumError
+from podium.trouble import SharedTrouble
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -39,8 +40,9 @@ class LeaseKeeper:
         self._counter = itertools.count()
         self._changed = asyncio.Event()
         self._beats: set[asyncio.Task[None]] = set()
-        #: Ids of tasks whose last heartbeat failed: an outage is worth two lines, not two per task.
-        self._failing: set[str] = set()
+        self._trouble = SharedTrouble(
+            logger, "heartbeat of task %s failed, it will be repeated: %s", "heartbeats work again"
+        )
 
     def keep(self, task: PolledTask) -> None:
         """Keep the lease of a task from now until ``release``; without a response timeout there is none to keep."""
@@ -52,7 +54,7 @@ class LeaseKeeper:
     def release(self, task: PolledTask) -> None:
         """Stop keeping a task's lease: the server has its result, or it was given back."""
         self._kept.pop(task.task_id, None)
-        self._failing.discard(task.task_id)
+        self._trouble.forget(task.task_id)
         # An entry holds the whole task, and would hold it for hours if the response timeout is long.
         if len(self._due) > _STALE_ENTRIES + 2 * len(self._kept):
             self._due = [entry for entry in self._due if self._kept.get(entry[2].task_id) is entry[2]]
@@ -91,19 +93,11 @@ class LeaseKeeper:
             problem = str(error) or "no answer in time"
             pause = max(timeout * _REPEAT_SHARE, _SHORTEST)
         if self._kept.get(task.task_id) is task:
-            self._note(task, problem)
+            if problem is None:
+                self._trouble.worked(task.task_id)
+            else:
+                self._trouble.failed(task.task_id, problem)
             self._schedule(task, pause)
-
-    def _note(self, task: PolledTask, problem: str | None) -> None:
-        """Take the result of a heartbeat into account, and speak of the first failure and of the end of all."""
-        if problem is not None:
-            level = logging.DEBUG if self._failing else logging.WARNING
-            self._failing.add(task.task_id)
-            logger.log(level, "heartbeat of task %s failed, it will be repeated: %s", task.task_id, problem)
-        elif task.task_id in self._failing:
-            self._failing.remove(task.task_id)
-            if not self._failing:
-                logger.info("heartbeats work again")
 
     def _schedule(self, task: PolledTask, seconds: float) -> None:
         due = asyncio.get_running_loop().time() + seconds

@@ -1,4 +1,4 @@
-"""Polls that fail: how long to stay away, and how seldom to speak of it."""
+"""Polls, heartbeats and updates that fail: how long to stay away, and how seldom to speak of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REPEAT_LOG: Final = 60.0
 
 
 class Trouble:
-    """Polls that fail: how long to stay away, and how seldom to speak of it."""
+    """Polls, heartbeats and updates that fail: how long to stay away, and how seldom to speak of it."""
 
     def __init__(self, task_type: str) -> None:
         self._task_type = task_type
@@ -61,3 +61,34 @@ class Trouble:
                         self._task_type, self._failures, seconds)  # fmt: skip
             self._failures = 0
             self.text = None
+
+
+class SharedTrouble:
+    """What fails for many tasks at once: an outage is worth two log lines, not two per task.
+
+    ``failed`` is a log line that takes a task's id and what is wrong, ``over`` the line at the end of all failures.
+    """
+
+    def __init__(self, log: logging.Logger, failed: str, over: str) -> None:
+        self._log = log
+        self._failed = failed
+        self._over = over
+        #: Ids of the tasks whose last attempt failed.
+        self._failing: set[str] = set()
+
+    def failed(self, task_id: str, problem: str) -> None:
+        """Note a failure; only the first is more than a detail."""
+        level = logging.DEBUG if self._failing else logging.WARNING
+        self._failing.add(task_id)
+        self._log.log(level, self._failed, task_id, problem)
+
+    def worked(self, task_id: str) -> None:
+        """Note a success; the one that ends all failures is told."""
+        if task_id in self._failing:
+            self._failing.remove(task_id)
+            if not self._failing:
+                self._log.info(self._over)
+
+    def forget(self, task_id: str) -> None:
+        """Wait for a task's success no more."""
+        self._failing.discard(task_id)
