@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit process conformance lint format docs lock clean
+.PHONY: help demo test unit process faults conformance soak lint format docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## run the order workflow on the embedded server
 	$(BIN)/podium demo
 
-test: lint unit process conformance ## lint, types and every test
+test: lint unit process faults conformance ## lint, types and every test
 
 unit: $(STAMP)
 	$(BIN)/pytest -q tests/unit tests/test_architecture.py
@@ -28,8 +28,14 @@ unit: $(STAMP)
 process: $(STAMP)
 	$(BIN)/pytest -q tests/process
 
+faults: $(STAMP)
+	$(BIN)/pytest -q tests/faults
+
 conformance: $(STAMP)
 	$(BIN)/pytest -q tests/conformance
+
+soak: $(STAMP) ## the long tests: loads with kills and outages, thousands of histories
+	$(BIN)/pytest -m soak tests --timeout=3600
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
