@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
         "polled", "execution", "pool", "preparation", "member", "runner", "trouble", "delivery", "lease", "metrics",
-        "logs", "records",
+        "logs", "records", "ends", "testimony", "stacks",
     },
     {"crew", "status", "monitor", "engine", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},

@@ -16,11 +16,10 @@ import multiprocessing
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from podium.errors import DeclarationError, StartError
 from podium.execution import Runnable
@@ -41,48 +40,21 @@ from podium.frames import (
 from podium.loops import beat, loop_factory
 from podium.pool import TaskPool
 from podium.preparation import prepare
-from podium.records import RecordSender, TaskRecords, open_channel
+from podium.records import RecordSender, TaskRecords
 from podium.signals import leave_to_parent
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Coroutine, Iterable
+
+    from podium.ends import Ends
+    from podium.testimony import Attendance
 
 #: Exit code of a child that could not import or find what it is to run: restarting it would not help.
 EXIT_BOOT_FAILED: Final = 3
 
 #: Whether this process is importing the user's modules as a child, or as the fork server that children come from.
 _importing = False
-
-
-class Ends(NamedTuple):
-    """The parent's or the child's ends of what connects the two: one socket for frames, one for log records."""
-
-    frames: socket.socket
-    records: socket.socket
-
-    @classmethod
-    def pair(cls) -> tuple[Self, Self]:
-        """Return the parent's ends and the child's."""
-        ours, theirs = socket.socketpair()
-        our_records, their_records = open_channel()
-        return cls(ours, our_records), cls(theirs, their_records)
-
-    @classmethod
-    def of(cls, *fds: int) -> Self:
-        """Take over ends by their file descriptors; programs that are started from here do not get them."""
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        return cls(*(socket.socket(fileno=fd) for fd in fds))
-
-    @property
-    def fds(self) -> list[int]:
-        """The file descriptors, in the order in which ``of`` takes them."""
-        return [sock.fileno() for sock in self]
-
-    def close(self) -> None:
-        """Close both."""
-        for sock in self:
-            sock.close()
 
 
 def refuse_while_importing(what: str) -> None:
@@ -150,6 +122,7 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
     leave_to_parent()
     sock = ends.frames
     _die_with_parent(sock.fileno())
+    attendance = ends.testimony.open()
     sock.setblocking(True)
     reader: FrameReader[ToChild] = FrameReader(ToChild)
     frames: list[ToChild] = []
@@ -175,7 +148,7 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
             stream.reconfigure(line_buffering=True)
     _forward_logs(ends.records, boot.log_levels)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        _run_to_end(runner.get_loop(), _serve(sock, reader, frames, workers, boot.beat_interval))
+        _run_to_end(runner.get_loop(), _serve(sock, reader, frames, workers, boot.beat_interval, attendance))
     _leave(0)
 
 
@@ -204,9 +177,9 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]
 class _Member(asyncio.Protocol):
     """The child's end of the connection."""
 
-    def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable]) -> None:
+    def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable], attendance: Attendance) -> None:
         self._reader = reader
-        self._pool = TaskPool(workers, self._deliver)
+        self._pool = TaskPool(workers, self._deliver, attendance)
         self._transport: asyncio.Transport | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -244,10 +217,11 @@ async def _serve(
     early: list[ToChild],
     workers: list[Runnable],
     beat_interval: float,
+    attendance: Attendance,
 ) -> None:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
-    _, member = await loop.create_unix_connection(lambda: _Member(reader, workers), sock=sock)
+    _, member = await loop.create_unix_connection(lambda: _Member(reader, workers, attendance), sock=sock)
     beat(loop, beat_interval, lambda lag: member.send(Beat(lag)))
     member.send(Ready(os.getpid()))
     for frame in early:

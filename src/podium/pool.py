@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from podium.execution import Runnable
+    from podium.testimony import Attendance
 
 #: What a pool thread hands over: an outcome, or a coroutine that goes on where the plain function left off.
 _Handed = tuple["_Threads", Attempt, "Outcome | Coroutine[Any, Any, Outcome]"]
@@ -27,14 +28,20 @@ class TaskPool:
     """Runs attempts and gives their outcomes back in batches.
 
     ``deliver`` is called on the loop with the outcomes that came in since it was called last: one wake-up of the
-    loop serves all that finished meanwhile.
+    loop serves all that finished meanwhile. ``attendance`` is where threads note what they run, for those who look on
+    from outside.
     """
 
-    def __init__(self, workers: Sequence[Runnable], deliver: Callable[[list[Outcome]], None]) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Runnable],
+        deliver: Callable[[list[Outcome]], None],
+        attendance: Attendance | None = None,
+    ) -> None:
         self._workers = workers
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
-        self._threads = [_Threads(worker, self._hand_over) for worker in workers]
+        self._threads = [_Threads(worker, self._hand_over, attendance) for worker in workers]
         self._coroutines: dict[int, asyncio.Task[Outcome]] = {}
         self._handed: deque[_Handed] = deque()
         self._finished: list[Outcome] = []
@@ -110,8 +117,9 @@ class TaskPool:
 class _Threads:
     """The threads of one plain worker: as many as its tasks ever needed at once, at most its thread_count."""
 
-    def __init__(self, worker: Runnable, hand_over: Callable[[_Handed], None]) -> None:
+    def __init__(self, worker: Runnable, hand_over: Callable[[_Handed], None], attendance: Attendance | None) -> None:
         self._worker = worker
+        self._attendance = attendance
         self._hand_over = hand_over
         self._attempts: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._started = 0
@@ -131,6 +139,14 @@ class _Threads:
             self._attempts.put(None)
 
     def _work(self) -> None:
+        attendance = self._attendance
+        place = attendance.enter() if attendance is not None else 0
         while (attempt := self._attempts.get()) is not None:
-            self._hand_over((self, attempt, run_plain(attempt)))
-            del attempt  # a large input must not live until the next task comes
+            if attendance is None:
+                handed = run_plain(attempt)
+            else:
+                attendance.note(place, attempt.key)
+                handed = run_plain(attempt)
+                attendance.note(place, 0)
+            self._hand_over((self, attempt, handed))
+            del attempt, handed  # a large input must not live until the next task comes

@@ -21,6 +21,7 @@ from typing import NoReturn
 import msgspec
 
 from podium import member
+from podium.ends import Ends
 from podium.frames import BootFailed, FrameReader, Preparation, encode
 
 
@@ -96,7 +97,7 @@ def _read_preload(control: socket.socket) -> Preload:
 
 
 def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
-    data, fds, _, _ = socket.recv_fds(control, 1, 2)
+    data, fds, _, _ = socket.recv_fds(control, 1, len(Ends._fields))
     if not data:
         os._exit(0)
     pid = os.fork()
@@ -106,7 +107,7 @@ def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
         control.close()
         for fd in wake:
             os.close(fd)
-        member.main(member.Ends.of(*fds))
+        member.main(Ends.of(*fds))
     for fd in fds:
         os.close(fd)
     control.sendall(encode(Forked(pid)))

@@ -21,9 +21,9 @@ import podium
 from podium import member
 from podium.answers import printable
 from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
+from podium.ends import Ends
 from podium.errors import ConfigError, StartError
 from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encode
-from podium.member import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,7 @@ class SpawnLauncher:
     async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - it imports them itself
         """Start an interpreter."""
         ours, theirs = Ends.pair()
-        code = f"from podium import member; member.main(member.Ends.of(*{theirs.fds}))"
+        code = f"from podium import ends, member; member.main(ends.Ends.of(*{theirs.fds}))"
         process = _interpreter(code, theirs.fds)
         theirs.close()
         child = Child(process.pid, ours)
@@ -202,7 +202,7 @@ class ForkLauncher:
             asyncio._set_running_loop(None)  # noqa: SLF001 - the documented way for code that switches loops
             signal.set_wakeup_fd(-1)
             for fd in itertools.chain.from_iterable(ends.fds for ends in self._ours):
-                if fd != -1:  # else that connection alone is closed already
+                if fd != -1:  # else that end alone is closed already
                     os.close(fd)
             _detach_stdin()
             member.main(theirs, functions)

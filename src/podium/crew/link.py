@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from podium import stacks
+from podium.crew.inquiry import stack_of
 from podium.crew.launch import describe_exit
 from podium.errors import StartError
 from podium.frames import (
@@ -120,6 +122,26 @@ class ChildLink(asyncio.Protocol):
         poll.register(fd, select.POLLIN)
         return bool(poll.poll(0))
 
+    async def stack(self) -> str:
+        """Return where the threads of the child are, innermost call first, also while it holds the GIL or blocks.
+
+        Threads that run a task are named after it, podium's own calls are left out. If the child does not answer within
+        a second, a text in parentheses says so.
+        """
+        if self._child.exited.done():  # another process may have its id by now
+            return "(the process has ended)"
+        tasks = {key: f"task {entry.task.task_id}" for key, entry in self._in_hand.items()}
+        return await stack_of(self.pid, self._child.ends.testimony, tasks)
+
+    def place_of(self, future: asyncio.Future[Outcome], stack: str) -> str:
+        """Return where a task of the child is, according to what ``stack`` returned: ``function (file:line)``.
+
+        ``future`` is that of its outcome. Of a coroutine, it is known only while it blocks the loop. Empty if unknown.
+        """
+        main, running = self._child.ends.testimony.threads()
+        key = next((key for key, entry in self._in_hand.items() if entry.future is future), 0)
+        return stacks.place_in(stack, running.get(key, main))
+
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
         assert self._transport is not None
@@ -190,6 +212,7 @@ class ChildLink(asyncio.Protocol):
     def _close(self) -> None:
         self._read_records(_LAST_RECORDS)
         self._close_records()
+        self._child.ends.testimony.close()
         if self._transport is not None:
             self._transport.abort()
         else:

@@ -1,0 +1,44 @@
+"""What connects a parent and a child: frames, log records, testimony."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NamedTuple, Self
+
+from podium.records import open_channel
+from podium.testimony import Testimony
+
+
+class Ends(NamedTuple):
+    """The parent's or the child's ends: one socket for frames, one for log records, and the testimony."""
+
+    frames: socket.socket
+    records: socket.socket
+    testimony: Testimony
+
+    @classmethod
+    def pair(cls) -> tuple[Self, Self]:
+        """Return the parent's ends and the child's."""
+        ours, theirs = socket.socketpair()
+        our_records, their_records = open_channel()
+        our_testimony, their_testimony = Testimony.pair()
+        return cls(ours, our_records, our_testimony), cls(theirs, their_records, their_testimony)
+
+    @classmethod
+    def of(cls, *fds: int) -> Self:
+        """Take over ends by their file descriptors; programs that are started from here do not get them."""
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        frames, records, testimony = fds
+        return cls(socket.socket(fileno=frames), socket.socket(fileno=records), Testimony(testimony))
+
+    @property
+    def fds(self) -> list[int]:
+        """The file descriptors, in the order in which ``of`` takes them; -1 for what is closed."""
+        return [end.fileno() for end in self]
+
+    def close(self) -> None:
+        """Close all."""
+        for end in self:
+            end.close()

@@ -1,0 +1,96 @@
+"""Where children are: asked while they work, block, hold the GIL, and while they cannot answer."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import samples
+from crew_stage import appears, crew_of, seen
+from podium import stacks
+
+
+def _run(main: Callable[[], Any]) -> None:
+    asyncio.run(main())
+
+
+def _lines_of(function: Callable[..., Any]) -> range:
+    lines, start = inspect.getsourcelines(function)
+    return range(start, start + len(lines))
+
+
+def _is_in(place: str, function: Callable[..., Any]) -> bool:
+    found = re.fullmatch(rf"{function.__name__} \(.*samples\.py:(\d+)\)", place)
+    return found is not None and int(found[1]) in _lines_of(function)
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
+def test_stack_names_the_line_of_each_task_and_nothing_of_podium(tmp_path: Path, method: Any) -> None:
+    async def main() -> None:
+        async with crew_of(samples.waits_for_file, samples.starts_a_program, method=method) as stage:
+            waiting = stage.run(samples.waits_for_file, "a", path=str(tmp_path / "go"), mark=str(tmp_path / "a"))
+            starting = stage.run(samples.starts_a_program, "b", mark=str(tmp_path / "b"))
+            for mark in ("a", "b"):
+                await appears(tmp_path / mark)
+            stack = await stage.link.stack()
+            assert "[task a]" in stack
+            assert "[task b]" in stack
+            assert "[main]" in stack
+            assert "podium/" not in stack.partition("[main]")[0]
+            assert _is_in(stage.link.place_of(waiting, stack), samples.waits_for_file)
+            assert _is_in(stage.link.place_of(starting, stack), samples.starts_a_program)
+            (tmp_path / "go").touch()
+            await waiting
+            assert "[task a]" not in await stage.link.stack()
+
+    _run(main)
+
+
+def test_stack_is_told_while_the_gil_is_held(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with crew_of(samples.holds_the_gil) as stage:
+            future = stage.run(samples.holds_the_gil, seconds=5)
+            place = ""
+            async with asyncio.timeout(4):
+                while not _is_in(place, samples.holds_the_gil):
+                    place = stage.link.place_of(future, await stage.link.stack())
+            assert not future.done()
+
+    _run(main)
+
+
+def test_stack_of_a_blocked_loop_names_the_coroutine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with crew_of(samples.blocks_until_file_async) as stage:
+            mark = tmp_path / "mark"
+            future = stage.run(samples.blocks_until_file_async, path=str(tmp_path / "go"), mark=str(mark))
+            await appears(mark)
+            stack = await stage.link.stack()
+            assert stacks.place_in(stack) == stage.link.place_of(future, stack)
+            assert _is_in(stacks.place_in(stack), samples.waits_for_file)
+            assert "blocks_until_file_async" in stack
+            (tmp_path / "go").touch()
+            await future
+
+    _run(main)
+
+
+def test_stack_of_a_stopped_child_says_so_and_of_a_dead_one_too() -> None:
+    async def main() -> None:
+        async with crew_of(samples.returns_none) as stage:
+            link = stage.link
+            os.kill(link.pid, signal.SIGSTOP)
+            assert await link.stack() == "(the process is stopped (SIGSTOP))"
+            os.kill(link.pid, signal.SIGKILL)
+            await seen(lambda: not link.alive, "the end")
+            assert (await link.stack()).startswith("(the process ")
+
+    _run(main)
