@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
         "polled", "execution", "pool", "preparation", "member", "runner", "trouble", "delivery", "lease", "metrics",
         "logs", "records", "ends", "testimony", "stacks",
     },
-    {"crew", "status", "monitor", "engine", "plan", "instruments", "handler"},
+    {"crew", "status", "monitor", "engine", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},
 ]  # fmt: skip
 #: What a crew child loads: never these.

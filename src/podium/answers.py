@@ -16,6 +16,11 @@ T = TypeVar("T")
 #: Longest part of an error body that ends up in a message.
 MAX_MESSAGE: Final = 500
 _TEXT_LIMIT: Final = 200
+#: Seconds that an answer may take beyond the time that the server was asked to wait. With the first pause after a
+#: failure, a poll that is never answered is followed by the next one 5 s after the end of its long poll.
+ANSWER_GRACE: Final = 4.5
+#: Seconds that getting a token may take, at most: whoever waits for it polls nothing meanwhile.
+LOGIN_LIMIT: Final = 10.0
 _TITLE: Final = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 #: What a gateway says when a token, not a permission, is the trouble.

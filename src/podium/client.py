@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 
-from podium.answers import decoded, elements_of, text_of
+from podium.answers import ANSWER_GRACE, decoded, elements_of, text_of
 from podium.backoff import Backoff
 from podium.config import Configuration
 from podium.errors import ApiError, ConfigError, TransportError
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds that an answer may take beyond the time that the server was asked to wait.
-_GRACE: Final = 5.0
 _PLACEHOLDER: Final = re.compile(r"\{\w+\}")
 _START_FIELDS: Final = ("input", "version", "correlation_id", "priority", "task_to_domain")
 #: Pauses between two looks at a workflow's status.
@@ -86,7 +84,7 @@ class AsyncClient:
         if domain:  # an empty domain would be a queue of its own
             query["domain"] = domain
         response = await self._call(
-            "GET", "/tasks/poll/batch/{taskType}", task_type, query=query, timeout=timeout_ms / 1000 + _GRACE
+            "GET", "/tasks/poll/batch/{taskType}", task_type, query=query, timeout=timeout_ms / 1000 + ANSWER_GRACE
         )
         return [] if response.status == 204 else elements_of(response.body)
 
@@ -259,7 +257,7 @@ class AsyncClient:
             str(request.version or 0),  # 0 stands for the latest
             query=_present(waitForSeconds=wait_for_seconds, waitUntilTaskRef=refs or None),
             body=request,
-            timeout=wait_for_seconds + _GRACE,
+            timeout=wait_for_seconds + ANSWER_GRACE,
         )
         return decoded(response, WorkflowRun)
 

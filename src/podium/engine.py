@@ -113,6 +113,11 @@ class Engine:
         return time.monotonic() - tick if tick else 0.0
 
     @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return bool(self._stop_deadlines)
+
+    @property
     def thread_id(self) -> int:
         """The id of the engine's thread."""
         return self._thread.ident or 0

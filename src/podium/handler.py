@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from podium.backoff import is_duration
@@ -18,6 +18,7 @@ from podium.discovery import import_modules as import_modules_by_name
 from podium.engine import Engine
 from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
 from podium.events import HANDLERS
+from podium.health import Health
 from podium.instruments import Instruments
 from podium.logs import configure_logging
 from podium.member import refuse_while_importing
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podium.crew.launch import StartMethod
+    from podium.health import Verdict
     from podium.metrics import MetricsSettings
     from podium.options import Isolation
 
@@ -54,7 +56,8 @@ class TaskHandler:
     import_modules
         Names of modules to import first, so that their declarations are found.
     metrics_settings
-        Count and time what happens, and show it over HTTP or in a file; ``/health`` comes with it.
+        Count and time what happens, and show it over HTTP or in a file. With HTTP come ``/health/live``,
+        ``/health/ready`` and ``/health``.
     event_listeners
         Objects that implement any part of ``TaskRunnerEventsListener``. A ``MetricsCollector`` is one, too.
     isolation
@@ -177,7 +180,7 @@ class TaskHandler:
                 rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
                 logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
             engine = Engine(self._plan())
-            self._instruments.start(self._health, lambda: _processes_of(engine))
+            self._instruments.start(Health(engine, self._monitoring.silence).probes, lambda: _processes_of(engine))
             undo.callback(self._instruments.stop, self._task_types())
             watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
             if watched is not None:
@@ -226,11 +229,26 @@ class TaskHandler:
         A worker that is paused, or whose slots are all busy, is healthy; so is one whose polls fail because the
         server is down, as restarting it would not help. False if nothing runs.
         """
+        return self._asked(Health.well)
+
+    def is_alive(self) -> bool:
+        """Return whether podium itself turns, as ``/health/live`` says: its loops go on; False if nothing runs.
+
+        A restart of the program would help if not. Neither a child that died nor a server that is down is such a case.
+        """
+        return self._asked(Health.alive)
+
+    def is_ready(self) -> bool:
+        """Return whether every worker can take work, as ``/health/ready`` says; False if nothing runs.
+
+        A worker can if the server has answered a poll of it lately, and the credentials are accepted; also if it is
+        paused or its slots are all busy. None can while the handler drains. ``get_worker_status`` tells why not.
+        """
+        return self._asked(Health.ready)
+
+    def _asked(self, question: Callable[[Health], Verdict]) -> bool:
         engine = self._engine
-        if engine is None or engine.ended or engine.silent_for > self._monitoring.silence:
-            return False
-        status = self.get_worker_status()
-        return bool(status) and all(entry["problem"] is None for entry in status)
+        return engine is not None and not engine.ended and question(Health(engine, self._monitoring.silence))[0]
 
     def get_worker_status(self) -> list[dict[str, Any]]:
         """Return a dict per worker; an empty list if nothing runs.
@@ -238,7 +256,7 @@ class TaskHandler:
         Keys: worker, domain, worker_id; pid, pids, alive, exitcode (of the last child that died, negative for a
         signal), restart_count; paused, polling, running (tasks in hand), slots, last_poll_seconds_ago (None before
         the first), poll_failure (why the last poll failed, else None); problem (what keeps the worker from its work,
-        else None).
+        else None), unready (why it can take no work now, else None).
         """
         engine = self._engine
         if engine is None or engine.ended:
@@ -252,11 +270,8 @@ class TaskHandler:
 
     @property
     def metrics_port(self) -> int | None:
-        """The port that ``/metrics`` and ``/health`` are served at; None if they are not."""
+        """The port that ``/metrics`` and ``/health...`` are served at; None if they are not."""
         return self._instruments.port
-
-    def _health(self) -> tuple[bool, dict[str, Any]]:
-        return self.is_healthy(), {"workers": self.get_worker_status()}
 
     def _task_types(self) -> list[str]:
         return list(dict.fromkeys(worker.task_definition_name for worker in self.workers))

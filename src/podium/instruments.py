@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from podium.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from podium.metrics import MetricsCollector, MetricsSettings
     from podium.metrics.exporter import HealthSource, MetricsExporter
@@ -49,8 +49,8 @@ class Instruments:
             for task_type in task_types:
                 collector.increment_worker_restart(task_type)
 
-    def start(self, health: HealthSource, processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
-        """Show the metrics, ``health``, and what ``processes`` need; raises StartError if a port or file is refused."""
+    def start(self, probes: Mapping[str, HealthSource], processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        """Show the metrics, ``probes``, and what ``processes`` need; raises StartError if a port or file is refused."""
         if not self._collectors:
             return
         from podium.metrics.exporter import MetricsExporter
@@ -60,7 +60,7 @@ class Instruments:
             for collector in self._collectors:
                 self._watches.append(collector.watch_processes(processes))
                 if collector.settings is not None:
-                    exporter = MetricsExporter(collector.settings, collector, health)
+                    exporter = MetricsExporter(collector.settings, collector, probes)
                     exporter.start()
                     self._exporters.append(exporter)
             undo.pop_all()

@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from podium.answers import MAX_MESSAGE, printable
+from podium.answers import ANSWER_GRACE, LOGIN_LIMIT, MAX_MESSAGE, printable
 from podium.backoff import Backoff
 from podium.errors import PodiumError, TaskFailedError
 from podium.events import (
@@ -31,7 +31,7 @@ from podium.frames import Cause, Outcome
 from podium.models import TaskResultStatus
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
 from podium.records import TASK_FIELDS
-from podium.trouble import Trouble
+from podium.trouble import FAILURE_BACKOFF, Trouble
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 #: Failures of the user's functions: a logger of their own, because they say nothing about podium's health.
 task_logger = logging.getLogger("podium.tasks")
 
-#: Seconds that a poll's answer may take beyond its long-poll time: 5 for itself, and 60 to renew a token first.
-LONGEST_ANSWER: Final = 65.0
+#: Seconds that a poll may take beyond two long polls: a refused token is renewed, and the poll sent once more.
+LONGEST_ANSWER: Final = 2 * (ANSWER_GRACE + LOGIN_LIMIT)
 #: A worker whose slots stay busy for this many poll intervals says so, once.
 CAPACITY_SKIPS: Final = 100
 
@@ -104,6 +104,8 @@ class Runner:
         self._works: set[asyncio.Task[None]] = set()
         #: Monotonic time of the last answered poll; 0 before the first.
         self.last_poll = 0.0
+        #: Monotonic time until which there was no need to poll.
+        self._excused_until = 0.0
         #: Monotonic time by which the loop must have gone on; each wait sets its own.
         self._due = math.inf
 
@@ -116,6 +118,23 @@ class Runner:
     def poll_failure(self) -> str | None:
         """Why the last poll failed; None if it did not."""
         return self._trouble.text
+
+    @property
+    def refused(self) -> bool:
+        """Whether the last poll failed because the server refused the credentials."""
+        return self._trouble.refused
+
+    @property
+    def poll_window(self) -> float:
+        """Seconds within which a poll is answered, one that fails and its repetition included."""
+        options = self.worker.options
+        return (options.poll_interval + options.poll_timeout) / 1000 + ANSWER_GRACE + FAILURE_BACKOFF.cap
+
+    @property
+    def deaf_for(self) -> float:
+        """Seconds since a poll was answered, or since there was no need for one; infinite before the first."""
+        heard = max(self.last_poll, self._excused_until)
+        return time.monotonic() - heard if heard else math.inf
 
     @property
     def running(self) -> int:
@@ -158,10 +177,9 @@ class Runner:
             free = min(self.slots - self.running, self._crew.free(self._place))
             if self._waiting and free > 0:
                 self._start_work(self._work(self._waiting.popleft()))
-            elif self.paused:
-                await self._pause(None)
-            elif self.running >= self.slots:
-                await self._wait_for_slot()
+            elif self.paused or self.running >= self.slots:
+                await (self._pause(None) if self.paused else self._wait_for_slot())
+                self._excused_until = time.monotonic()
             elif free <= 0:  # the crew is down; it says so itself, and wakes us when it is back
                 await self._pause(None)
             elif (pause := self._next_poll - time.monotonic()) > 0:
@@ -204,7 +222,7 @@ class Runner:
         options = self.worker.options
         self._announce(PollStarted, worker_id=self.worker_id, poll_count=count)
         begun = time.monotonic()
-        self._due = begun + options.poll_timeout / 1000 + LONGEST_ANSWER
+        self._due = begun + 2 * options.poll_timeout / 1000 + LONGEST_ANSWER
         try:
             raw_tasks = await self._client.poll_tasks(
                 self._task_type,

@@ -74,11 +74,39 @@ def problem_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
     return stuck_of(runner, crew, stuck_after)
 
 
+def readiness_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> tuple[bool, str]:
+    """Return whether a worker can take work, and what it does, or why it cannot.
+
+    It can if a poll was answered within ``runner.poll_window`` seconds and none was refused since; one that rightly
+    does not poll, because it is paused or all its slots are busy, can too.
+    """
+    if (obstacle := _obstacle_of(runner, crew, stuck_after)) is not None:
+        return False, obstacle
+    if runner.paused:
+        return True, "paused"
+    return True, f"all {runner.slots} slots are busy" if runner.running >= runner.slots else "polling"
+
+
+def _obstacle_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> str | None:
+    if (problem := stuck_of(runner, crew, stuck_after)) is not None:
+        return problem
+    if runner.stopping:
+        return "it is being stopped"
+    if runner.refused:
+        return f"authentication fails: {runner.poll_failure}"
+    if runner.paused or runner.running >= runner.slots or runner.deaf_for <= runner.poll_window:
+        return None
+    why = problem_of(runner, crew, stuck_after) or runner.poll_failure
+    since = f"no poll was answered for {runner.deaf_for:.0f} s" if runner.last_poll else "no poll was answered yet"
+    return f"{since}: {why}" if why else since
+
+
 def status_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> dict[str, Any]:
     """Return what ``TaskHandler.get_worker_status`` reports about one worker."""
     pids = pids_of(crew)
     members = crew.members if isinstance(crew, ProcessCrew) else []
     problem = problem_of(runner, crew, stuck_after)
+    ready, state = readiness_of(runner, crew, stuck_after)
     return {
         "worker": runner.worker.task_definition_name,
         "domain": runner.worker.domain,
@@ -95,4 +123,5 @@ def status_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> dict[str, An
         "last_poll_seconds_ago": time.monotonic() - runner.last_poll if runner.last_poll else None,
         "poll_failure": runner.poll_failure,
         "problem": problem,
+        "unready": None if ready else state,
     }

@@ -20,7 +20,7 @@ from pyreqwest.client import ClientBuilder, SyncClientBuilder
 from pyreqwest.http import Url
 from pyreqwest.proxy import ProxyBuilder
 
-from podium.answers import Response, error_of, is_web_page, printable, refuses_token
+from podium.answers import LOGIN_LIMIT, Response, error_of, is_web_page, printable, refuses_token
 from podium.config import Configuration, is_loopback, masked_url, proxy_for
 from podium.errors import (
     AnswerError,
@@ -146,7 +146,8 @@ class Transport:
         settings = self._configuration.authentication_settings
         assert settings is not None, "tokens exist only with credentials"
         body = msgspec.json.encode({"keyId": settings.key_id, "keySecret": settings.key_secret})
-        call = _Call("POST", "/token", None, body, "application/json", None, "/token")
+        limit = min(self._configuration.request_timeout, LOGIN_LIMIT)
+        call = _Call("POST", "/token", None, body, "application/json", limit, "/token")
         try:
             response = self._accepted(call, await self._exchange(call, None), settings.key_secret)
         except NotFoundError:

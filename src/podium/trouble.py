@@ -32,12 +32,15 @@ class Trouble:
         self._said = 0.0
         #: The last failure; None after a success.
         self.text: str | None = None
+        #: Whether it was the server's refusal of our credentials.
+        self.refused = False
 
     def delay_after(self, error: PodiumError) -> float:
         """Count a failure, log it if it is time, and return the seconds until the next poll."""
         now = time.monotonic()
         self._failures += 1
         self.text = str(error)
+        self.refused = isinstance(error, AuthError)
         if self._failures == 1:
             self._since = self._said = now
             logger.warning("polling for %r failed: %s", self._task_type, error)
@@ -48,7 +51,7 @@ class Trouble:
                 self._task_type, self._failures, now - self._since, error,
             )  # fmt: skip
         backoff = FAILURE_BACKOFF if now - self._since < OUTAGE_AFTER else OUTAGE_BACKOFF
-        if isinstance(error, AuthError):
+        if self.refused:
             backoff = AUTH_BACKOFF
         asked = getattr(error, "retry_after", None)
         return max(backoff.delay(self._failures), min(asked or 0.0, 60.0))
@@ -60,7 +63,7 @@ class Trouble:
             logger.info("polling for %r works again after %d failures in %.1f s",
                         self._task_type, self._failures, seconds)  # fmt: skip
             self._failures = 0
-            self.text = None
+            self.text, self.refused = None, False
 
 
 class SharedTrouble:

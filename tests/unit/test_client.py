@@ -407,7 +407,7 @@ def test_a_poll_has_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeServer() as server, client_of(server) as client:
         server.otherwise(json_answer([]))
         client.poll_tasks("t", worker_id="w", timeout_ms=1500)
-    assert limits == [6.5]
+    assert limits == [6.0]
 
 
 def test_a_request_and_its_parts_together_are_refused() -> None:

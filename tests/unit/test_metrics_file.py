@@ -23,7 +23,7 @@ from rig import until
 def exporter_of(collector: MetricsCollector, directory: Path, **settings: Any) -> MetricsExporter:
     options: dict[str, Any] = {"directory": directory, "update_interval": 0.01}
     chosen = MetricsSettings(**(options | settings))
-    return MetricsExporter(chosen, collector, lambda: (True, {}))
+    return MetricsExporter(chosen, collector, {"/health": lambda: (True, {})})
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def exporting(
     health: Health = healthy, collector: MetricsCollector | None = None, **settings: Any
 ) -> Iterator[MetricsExporter]:
     chosen = MetricsSettings(**({"http_port": 0} | settings))
-    exporter = MetricsExporter(chosen, collector or MetricsCollector(chosen), health)
+    exporter = MetricsExporter(chosen, collector or MetricsCollector(chosen), {"/health": health})
     exporter.start()
     try:
         yield exporter
@@ -127,7 +127,7 @@ def test_health_that_cannot_be_read_is_not_good() -> None:
         response, body = ask(exporter, "/health")
         assert response.status == 503
         answer = json.loads(body)
-        assert (answer["status"], answer["workers"]) == ("DOWN", [])
+        assert answer["status"] == "DOWN"
         assert "StartError: no worker is running" in answer["error"]
 
 
@@ -285,7 +285,7 @@ def test_metric_of_the_user_that_fails_is_a_500_and_logged_once(caplog: pytest.L
 def test_port_in_use_is_an_error_that_names_it_and_the_fix() -> None:
     with exporting() as first:
         port = port_of(first)
-        second = MetricsExporter(MetricsSettings(http_port=port), MetricsCollector(), healthy)
+        second = MetricsExporter(MetricsSettings(http_port=port), MetricsCollector(), {"/health": healthy})
         with pytest.raises(StartError, match=rf"127\.0\.0\.1, port {port}: .*in use.*0 takes a free one"):
             second.start()
         assert second.port is None
@@ -294,7 +294,7 @@ def test_port_in_use_is_an_error_that_names_it_and_the_fix() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a..b", "x" * 300])
 def test_address_that_is_not_ours_is_an_error(host: str) -> None:
-    exporter = MetricsExporter(MetricsSettings(http_port=0, http_host=host), MetricsCollector(), healthy)
+    exporter = MetricsExporter(MetricsSettings(http_port=0, http_host=host), MetricsCollector(), {"/health": healthy})
     with pytest.raises(StartError, match="an address of this machine as http_host"):
         exporter.start()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
@@ -21,26 +21,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Tells whether all is well, and what ``/health`` shows besides: at least the list ``workers``.
+#: Answers a probe's question: whether all is well, and the facts that are shown besides.
 HealthSource = Callable[[], tuple[bool, dict[str, Any]]]
 
 #: Seconds until the lack of an answer is the answer.
 _HEALTH_LIMIT: Final = 2.0
 _TEXT: Final = "text/plain; charset=utf-8"
-_INDEX: Final = b"podium worker\n/metrics  Prometheus metrics\n/health   JSON; status 503 if a worker is not well\n"
+_INDEX: Final = b"""podium worker
+/metrics       Prometheus metrics
+/health/live   200 while podium's loops turn, else 503
+/health/ready  200 while every worker can take work, else 503
+/health        200 while every worker does its work, else 503
+"""
 
 
 class MetricsExporter:
     """Shows the numbers of a collector where the settings say: over HTTP, in a file, or both.
 
-    ``health`` is asked for each ``/health``, in another thread, and has 2 s. It returns whether all is well, and a dict
-    to show with it.
+    ``probes`` has what answers each path under ``/health``. It is asked in another thread, and has 2 s. It returns
+    whether all is well, and a dict to show with it.
     """
 
-    def __init__(self, settings: MetricsSettings, collector: MetricsCollector, health: HealthSource) -> None:
+    def __init__(
+        self, settings: MetricsSettings, collector: MetricsCollector, probes: Mapping[str, HealthSource]
+    ) -> None:
         self._settings = settings
         self._collector = collector
-        self._health = _Health(health)
+        self._probes = {path: _Probe(source) for path, source in probes.items()}
         self._server: ScrapeServer | None = None
         self._file: TextFile | None = None
 
@@ -83,7 +90,7 @@ class MetricsExporter:
             server.start()
             self._server = server
             host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-            logger.info("metrics: http://%s:%d/metrics and /health", host, server.server_port)
+            logger.info("metrics: http://%s:%d/metrics and /health, /health/live, /health/ready", host, self.port)
 
     def stop(self) -> None:
         """Close the port, write the file for the last time, and end the threads."""
@@ -108,16 +115,15 @@ class MetricsExporter:
         if path == "/metrics":
             body, content_type = self._collector.render(accept)
             return Answer(HTTPStatus.OK, content_type, body)
-        if path == "/health":
-            healthy, shown = self._health.ask()
-            status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
-            word = {"status": "UP" if healthy else "DOWN"}
-            content = word | {"workers": []} | shown | word
-            return Answer(status, "application/json", json.dumps(content, default=str).encode())
+        if (probe := self._probes.get(path)) is not None:
+            well, shown = probe.ask()
+            status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+            word = {"status": "UP" if well else "DOWN"}
+            return Answer(status, "application/json", json.dumps(word | shown | word, default=str).encode())
         return Answer(HTTPStatus.OK, _TEXT, _INDEX) if path == "/" else None
 
 
-class _Health:
+class _Probe:
     """Asks a source that may hang: all who ask meanwhile share one question, and none waits for ever."""
 
     def __init__(self, source: HealthSource) -> None:
