@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from podium.errors import AnswerError, ApiError, ConnectError, PodiumError
+from podium.models import TaskIds
 
 T = TypeVar("T")
 
@@ -21,12 +23,20 @@ _TEXT_LIMIT: Final = 200
 ANSWER_GRACE: Final = 4.5
 #: Seconds that getting a token may take, at most: whoever waits for it polls nothing meanwhile.
 LOGIN_LIMIT: Final = 10.0
+#: Bytes of the longest body in which an error's fields are looked for.
+_LONGEST_ERROR: Final = 1024 * 1024
 _TITLE: Final = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+#: What ends a line, commands a terminal, or turns the direction of writing.
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE_IN_LINES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 #: What a gateway says when a token, not a permission, is the trouble.
 _TOKEN_CODES: Final = frozenset({"EXPIRED_TOKEN", "INVALID_TOKEN"})
 _API_URL: Final = "the API's URL ends in /api, such as http://localhost:8080/api"
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+#: How many signs are looked at one by one, which takes half a second.
+_MOST_SIGNS: Final = 1_000_000
+#: Strings, brackets and commas. A string that does not end goes on to the end of everything, and nothing is looked at
+#: twice: the time that a hostile text takes grows with its length, no faster.
+_STRUCTURE: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 
 
 class Response:
@@ -119,7 +129,16 @@ def _advice(response: Response, text: str, path: str, origin: str, *, credential
 def printable(text: str, limit: int = _TEXT_LIMIT) -> str:
     """Return text of a stranger fit for a log line: control characters escaped, shortened."""
     short = text if len(text) <= limit else text[:limit] + "..."
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), short)
+    return _UNPRINTABLE.sub(_escape, short)
+
+
+def harmless(text: str) -> str:
+    """Return text of any number of lines fit for a terminal: control characters escaped, but for newlines and tabs."""
+    return _UNPRINTABLE_IN_LINES.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def decoded(response: Response, kind: type[T]) -> T:
@@ -139,20 +158,23 @@ def text_of(response: Response) -> str:
 
 
 def elements_of(body: bytes) -> list[bytes]:
-    """Return the elements of a JSON array as they were sent, unread.
+    """Return the tasks of a poll's answer as they were sent, unread.
 
-    An element that is broken or nested too deeply comes back too, as long as its end can be told, so that it does not
+    A task that is broken or nested too deeply comes back too, as long as its end can be told, so that it does not
     take its neighbours along.
 
-    Raises AnswerError if the body is no array.
+    Raises AnswerError if the body is no array, or so large and so broken that taking it apart would hold up the rest.
     """
     try:
+        if body.count(b",") > _MOST_SIGNS:  # of what is no task there could be as many, which would fill the memory
+            _heads.decode(body)
         return [bytes(element) for element in _array.decode(body)]
     except (msgspec.DecodeError, RecursionError):
         return _split(body)
 
 
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_heads: Final = msgspec.json.Decoder(list[TaskIds])
 
 
 def _split(body: bytes) -> list[bytes]:
@@ -160,24 +182,54 @@ def _split(body: bytes) -> list[bytes]:
     text = body.strip()
     if not (text.startswith(b"[") and text.endswith(b"]")):
         raise AnswerError(f"expected a JSON array, got: {_text(body)}")
-    elements, depth, start = [], 0, 1
-    for match in _STRUCTURE.finditer(text):
-        sign = match[0]
+    elements, depth, start, sign = [], 0, 1, b""
+    for sign, begin, end in _signs(text):
         if sign in b"[{":
             depth += 1
         elif sign in b"]}":
             depth -= 1
         if (depth == 1 and sign == b",") or depth == 0:
-            elements.append(text[start : match.start()].strip())
-            start = match.end()
+            elements.append(text[start:begin].strip())
+            start = end
             if depth == 0:
                 break
-    if start != len(text):
+    if start != len(text) and depth > 0 and sign.startswith(b'"'):  # a string without an end took the rest along
+        elements.append(text[start:-1].strip())
+    elif start != len(text):
         raise AnswerError(f"the brackets of a JSON array do not match: {_text(body)}")
     return elements
 
 
+def flattened(body: bytes) -> bytes:
+    """Return the JSON of an object with null in place of each object and array in it, whatever is wrong inside.
+
+    Raises AnswerError for one that has too much in it.
+    """
+    pieces, depth, start = [], 0, 0
+    for sign, begin, end in _signs(body):
+        if sign in b"[{":
+            depth += 1
+            if depth == 2:
+                pieces.append(body[start:begin])
+        elif sign in b"]}":
+            depth -= 1
+            if depth == 1:
+                pieces.append(b"null")
+                start = end
+    return b"".join(pieces) + body[start:]
+
+
+def _signs(text: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield strings, brackets and commas with their places; AnswerError if there are very many."""
+    for number, match in enumerate(_STRUCTURE.finditer(text)):
+        if number == _MOST_SIGNS:
+            raise AnswerError(f"an answer of {len(text)} bytes is broken, and too large to be read piece by piece")
+        yield match[0], match.start(), match.end()
+
+
 def _fields(body: bytes) -> dict[str, Any]:
+    if len(body) > _LONGEST_ERROR:
+        return {}
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):

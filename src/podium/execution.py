@@ -20,7 +20,7 @@ import msgspec
 
 from podium.binding import Binder
 from podium.context import DEFAULT_CALLBACK_SECONDS, TaskContext, TaskInProgress, enter_task_context
-from podium.convert import to_json, to_output
+from podium.convert import check_depth, to_json, to_output
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
 from podium.models import Task, TaskExecLog, TaskResult, TaskResultStatus
@@ -101,6 +101,7 @@ class Attempt:
         self._task_context = TaskContext(task)
         enter_task_context(self._task_context)
         try:
+            check_depth(self.raw, task.input_data)
             return self.worker.binder.arguments(task)
         except ConversionError as error:
             return self.fail(error, terminal=True)

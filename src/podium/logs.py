@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from podium.answers import harmless
 from podium.errors import ConfigError
 from podium.records import STANDARD_FIELDS, TASK_FIELDS, message_of, text_of
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _FORMATS: Final = ("json", "text")
-_TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: A failure that repeats is said again when this many seconds have passed.
 REPEAT_SECONDS: Final = 60.0
 _MOST_KINDS: Final = 100
@@ -79,6 +79,21 @@ def _json(value: Any) -> str:
     return _ESCAPES.sub(lambda found: found[0] if len(found[0]) != len(r"\udxxx") else r"\ufffd", text)
 
 
+class TextFormatter(logging.Formatter):
+    """Formats a record as text of which each line after the first is indented, with control characters escaped.
+
+    So no text from elsewhere, such as a server's message or a task's name, can pass for a record, or command the
+    terminal that shows it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text, without its end."""
+        return harmless(super().format(record)).replace("\n", "\n    ")
+
+
 class _OwnHandler(logging.StreamHandler[TextIO]):
     """podium's handler: writes to what standard error is at the time.
 
@@ -88,7 +103,7 @@ class _OwnHandler(logging.StreamHandler[TextIO]):
     def __init__(self, *, as_json: bool) -> None:
         super().__init__()
         self.as_json = as_json
-        self.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT))
+        self.setFormatter(JsonFormatter() if as_json else TextFormatter())
 
     @property
     def stream(self) -> TextIO:
@@ -188,7 +203,7 @@ def configure_program_logging(environment: Mapping[str, str] = os.environ) -> No
     Raises ConfigError for a value that is not allowed.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if _format(environment) == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(JsonFormatter() if _format(environment) == "json" else TextFormatter())
     logging.basicConfig(level=_level(environment) or logging.INFO, handlers=[handler])
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from podium.answers import flattened, printable
 from podium.errors import AnswerError
 from podium.frames import Cause, Outcome
 from podium.models import TaskExecLog, TaskHead, TaskIds, TaskResult, TaskResultStatus
@@ -57,18 +58,36 @@ class PolledTask:
 def read_task(raw: bytes) -> PolledTask:
     """Read a task's head; raises UnreadableTaskError."""
     try:
-        return PolledTask(raw, _head_decoder.decode(raw))
+        head = _head_decoder.decode(raw)
     except UNREADABLE as error:
-        raise UnreadableTaskError(str(error), _ids_in(raw)) from error
+        raise UnreadableTaskError(printable(str(error)), _ids_in(raw)) from error
+    if not _are_ids(head):
+        raise UnreadableTaskError("its ids are empty, or have control characters in them", None)
+    return PolledTask(raw, head)
 
 
 def _ids_in(raw: bytes) -> TaskIds | None:
-    """Find the ids in what is no proper task, and perhaps no proper JSON: NaN, half characters, wrong types."""
+    """Find the ids in what is no proper task, and perhaps no proper JSON: NaN, half characters, wrong types.
+
+    What is nested does not matter, however deeply it is, and neither do numbers, however long they are.
+    """
     try:
-        ids = msgspec.convert(json.loads(raw.decode("utf-8", "replace"), strict=False), TaskIds)
-    except (ValueError, RecursionError, msgspec.ValidationError):
+        text = flattened(raw).decode("utf-8", "replace")
+        fields = json.loads(text, strict=False, parse_int=_no_number, parse_float=_no_number)
+        ids = msgspec.convert(fields, TaskIds)
+    except (AnswerError, ValueError, msgspec.ValidationError):
         return None
-    return ids if ids.task_id.isprintable() and ids.workflow_instance_id.isprintable() else None
+    return ids if _are_ids(ids) else None
+
+
+def _no_number(_digits: str) -> None:
+    """Read a number that nobody asks for."""
+
+
+def _are_ids(found: TaskHead | TaskIds) -> bool:
+    """Whether a server may have issued these ids. They go into log lines, where control characters could forge some."""
+    task_id, workflow_id = found.task_id, found.workflow_instance_id
+    return bool(task_id and workflow_id) and task_id.isprintable() and workflow_id.isprintable()
 
 
 class UnreadableTaskError(AnswerError):

@@ -230,15 +230,21 @@ class Transport:
 
 
 async def _read(answer: HttpResponse, name: str) -> Response:
+    if int(answer.get_header("content-length") or 0) > MAX_BODY:
+        raise _too_large(name)
     chunks, size = [], 0
     while (chunk := await answer.body_reader.read_chunk()) is not None:
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_BODY:
-            raise AnswerError(f"{name}: the answer is larger than {MAX_BODY >> 20} MB")
+            raise _too_large(name)
     header = answer.get_header
     body = b"".join(chunks)
     return Response(answer.status, body, header("content-type"), header("retry-after"), header("location"))
+
+
+def _too_large(name: str) -> AnswerError:
+    return AnswerError(f"{name}: the answer is larger than {MAX_BODY >> 20} MB")
 
 
 def _token_in(response: Response, name: str) -> str:

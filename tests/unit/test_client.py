@@ -371,7 +371,7 @@ def test_other_answers_that_do_not_fit_are_answer_errors_without_their_content(b
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../admin", "a/b", "a\0"])
-def test_s9_ids_and_names_cannot_leave_their_place_in_the_path(name: str) -> None:
+def test_S09_ids_and_names_cannot_leave_their_place_in_the_path(name: str) -> None:
     with FakeServer() as server, client_of(server) as client:
         calls: list[Callable[[], object]] = [
             lambda: client.get_task(name),
@@ -386,7 +386,7 @@ def test_s9_ids_and_names_cannot_leave_their_place_in_the_path(name: str) -> Non
         assert not server.connections
 
 
-def test_s9_encoded_dots_and_query_signs_stay_text() -> None:
+def test_S09_encoded_dots_and_query_signs_stay_text() -> None:
     with FakeServer() as server, client_of(server) as client:
         server.otherwise(json_answer([]))
         client.poll_tasks("%2e%2e?x#y", worker_id="w&count=99", domain="../..")

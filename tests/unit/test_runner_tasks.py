@@ -187,7 +187,13 @@ BAD_TASKS = {
     "a text": (b'"a"', False),
     "null task": (b"null", False),
     "no JSON": (b"<html>", False),
-    "deep": (b'{"taskId":"bad","workflowInstanceId":"w","inputData":' + b"[" * 5000 + b"]" * 5000 + b"}", False),
+    "deep": (b'{"taskId":"bad","inputData":' + b"[" * 5000 + b"]" * 5000 + b',"workflowInstanceId":"w"}', True),
+    "long number": (b'{"taskId":"bad","workflowInstanceId":"w","retryCount":' + b"9" * 5000 + b"}", True),
+    "broken inside": (b'{"taskId":"bad","workflowInstanceId":"w","inputData":{"a":nope}}', True),
+    "number for an id": (b'{"taskId":7,"workflowInstanceId":"w"}', False),
+    "no id": (b'{"taskId":"","workflowInstanceId":"w"}', False),
+    "id forges a log line": (b'{"taskId":"x\\nERROR","workflowInstanceId":"w"}', False),
+    "id with NUL": (b'{"taskId":"x","workflowInstanceId":"w\\u0000"}', False),
 }
 
 

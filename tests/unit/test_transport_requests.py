@@ -165,7 +165,7 @@ def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_s1_redirects_are_not_followed_and_name_the_host(status: int) -> None:
+def test_S01_B19_redirects_are_not_followed_and_name_the_host(status: int) -> None:
     with FakeServer() as elsewhere, FakeServer() as server:
         server.otherwise(Answer(status=status, headers={"Location": f"http://u:pw@127.0.0.1:{elsewhere.port}/api"}))
         with pytest.raises(AnswerError, match=f"127.0.0.1:{elsewhere.port}") as caught:
@@ -382,7 +382,7 @@ def test_what_is_not_http_is_an_answer_error(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_s11_an_answer_above_64_mb_is_refused(compressed: bool) -> None:
+def test_S11_an_answer_above_64_mb_is_refused(compressed: bool) -> None:
     body = b"[" + b" " * (65 * 1024 * 1024) + b"]"
     answer = (
         Answer(body=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"}) if compressed else Answer(body=body)
@@ -572,7 +572,7 @@ def test_the_hook_sees_every_request_with_its_template() -> None:
     assert seen == [("GET", "/tasks/{taskId}", 200), ("GET", "/tasks/1", 404), ("GET", "/tasks/1", 0)]
 
 
-def test_s5_payloads_and_url_credentials_show_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+def test_S05_payloads_and_url_credentials_show_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     shown = []
     with FakeServer() as server:
@@ -602,7 +602,7 @@ def test_s5_payloads_and_url_credentials_show_nowhere(caplog: pytest.LogCaptureF
         (b'[{"n":' + b"9" * 5000 + b'},{"a":1}]', [b'{"n":' + b"9" * 5000 + b"}", b'{"a":1}']),
     ],
 )
-def test_s11_a_bad_element_does_not_take_its_neighbours_along(body: bytes, elements: list[bytes] | None) -> None:
+def test_S11_a_bad_element_does_not_take_its_neighbours_along(body: bytes, elements: list[bytes] | None) -> None:
     found = elements_of(body)
     if elements is None:
         assert (len(found), found[0]) == (2, b'{"s":"],}\\""}')

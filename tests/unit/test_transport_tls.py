@@ -66,7 +66,7 @@ def test_a_file_of_several_authorities_is_trusted_as_a_whole(
         assert send(server.url, ssl_ca_cert=str(bundle)).status == 200
 
 
-def test_b23_an_unknown_authority_is_refused_with_the_fix(authority: Authority) -> None:
+def test_B23_an_unknown_authority_is_refused_with_the_fix(authority: Authority) -> None:
     with serve(server_context(authority.issue())) as server:
         with pytest.raises(ConnectError, match=r"no trusted authority .*ssl_ca_cert"):
             send(server.url)
@@ -75,14 +75,14 @@ def test_b23_an_unknown_authority_is_refused_with_the_fix(authority: Authority) 
         assert not server.requests
 
 
-def test_b23_an_expired_certificate_is_refused(authority: Authority) -> None:
+def test_B23_an_expired_certificate_is_refused(authority: Authority) -> None:
     with serve(server_context(authority.issue(expired=True))) as server:
         with pytest.raises(ConnectError, match=r"certificate is not valid: .*expired"):
             send(server.url, ssl_ca_cert=authority.cert)
         assert not server.requests
 
 
-def test_b23_a_certificate_of_another_host_is_refused(authority: Authority) -> None:
+def test_B23_a_certificate_of_another_host_is_refused(authority: Authority) -> None:
     with serve(server_context(authority.issue("example.org"))) as server:
         with pytest.raises(ConnectError, match=r"certificate is not valid: .*not valid for name"):
             send(server.url, ssl_ca_cert=authority.cert)
@@ -90,7 +90,7 @@ def test_b23_a_certificate_of_another_host_is_refused(authority: Authority) -> N
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_b23_tls_below_1_2_is_refused(authority: Authority) -> None:
+def test_B23_tls_below_1_2_is_refused(authority: Authority) -> None:
     old = server_context(authority.issue())
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
@@ -171,7 +171,7 @@ def test_pem_files_without_what_they_should_hold_are_refused_at_once(authority: 
         Configuration(cert_file=one.cert, key_file=two.key)
 
 
-def test_b23_a_ca_certificate_in_the_servers_place_is_refused_with_the_fix(authority: Authority) -> None:
+def test_B23_a_ca_certificate_in_the_servers_place_is_refused_with_the_fix(authority: Authority) -> None:
     with serve(server_context(authority.own)) as server:
         with pytest.raises(
             ConnectError, match="the server shows a CA certificate as its own: issue a server certificate"
@@ -203,7 +203,7 @@ def test_https_to_a_plain_server_says_which_url_to_use() -> None:
 
 
 @pytest.mark.parametrize(("value", "refused"), [("1", True), ("true", True), ("0", False), ("", False)])
-def test_s3_required_tls_refuses_plain_http_to_another_machine(
+def test_S03_required_tls_refuses_plain_http_to_another_machine(
     monkeypatch: pytest.MonkeyPatch, value: str, *, refused: bool
 ) -> None:
     monkeypatch.setenv("CONDUCTOR_REQUIRE_TLS", value)
@@ -215,7 +215,7 @@ def test_s3_required_tls_refuses_plain_http_to_another_machine(
         Configuration(server_api_url="http://conductor.example/api", require_tls=False)
 
 
-def test_s3_a_flag_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_S03_a_flag_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDUCTOR_REQUIRE_TLS", "perhaps")
     with pytest.raises(ConfigError, match="CONDUCTOR_REQUIRE_TLS='perhaps': expected one of true"):
         Configuration()
@@ -285,7 +285,7 @@ class TunnelProxy:
                     other[ready].sendall(data)
 
 
-def test_s4_https_goes_through_the_proxy_of_the_setting_with_its_credentials(authority: Authority) -> None:
+def test_S04_https_goes_through_the_proxy_of_the_setting_with_its_credentials(authority: Authority) -> None:
     with TunnelProxy() as proxy, serve(server_context(authority.issue())) as server:
         through = proxy.url.replace("http://", "http://user:p%40ss@")
         assert send(server.url, ssl_ca_cert=authority.cert, proxy=through).status == 200
@@ -294,14 +294,14 @@ def test_s4_https_goes_through_the_proxy_of_the_setting_with_its_credentials(aut
         assert "proxy-authorization" not in server.requests[0].headers
 
 
-def test_s4_http_goes_through_the_proxy_of_the_setting() -> None:
+def test_S04_http_goes_through_the_proxy_of_the_setting() -> None:
     with serve() as proxy:
         assert send("http://conductor.example/api", proxy=proxy.origin).status == 200
         assert proxy.requests[0].target == "http://conductor.example/api/x"
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-def test_s4_https_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, authority: Authority, name: str) -> None:
+def test_S04_https_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, authority: Authority, name: str) -> None:
     with TunnelProxy() as proxy, serve(server_context(authority.issue())) as server:
         monkeypatch.setenv(name, proxy.url)
         assert send(server.url, ssl_ca_cert=authority.cert).status == 200
@@ -312,7 +312,7 @@ def test_s4_https_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, auth
         assert len(proxy.tunnels) == 1
 
 
-def test_s4_http_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_S04_http_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.origin)
         assert send("http://conductor.example/api").status == 200

@@ -122,7 +122,7 @@ def test_twenty_first_requests_share_one_login() -> None:
         Answer(status=401),
     ],
 )
-def test_b20_a_storm_of_refused_tokens_is_one_login_and_nothing_is_lost(refusal: Answer) -> None:
+def test_B20_a_storm_of_refused_tokens_is_one_login_and_nothing_is_lost(refusal: Answer) -> None:
     with FakeServer() as server:
         keeper = Gatekeeper(server, refusal)
         outcomes = run(server, 1, lambda: setattr(keeper, "valid", "revoked"), 20, 1)
@@ -224,7 +224,7 @@ def test_defect_12_a_failed_renewal_keeps_the_token_in_use(
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
 
 
-def test_b21_a_refused_token_is_replaced_as_soon_as_the_login_is_back(clock: Clock) -> None:
+def test_B21_a_refused_token_is_replaced_as_soon_as_the_login_is_back(clock: Clock) -> None:
     with FakeServer() as server:
         keeper = Gatekeeper(server)
 
@@ -248,7 +248,7 @@ def test_b21_a_refused_token_is_replaced_as_soon_as_the_login_is_back(clock: Clo
         assert len(server.to(LOGIN)) == 1 + 1 + 10 + 1  # 40 refusals at once are one attempt, then one per pause
 
 
-def test_b22_credentials_that_are_refused_are_an_auth_error_without_a_request(clock: Clock) -> None:
+def test_B22_credentials_that_are_refused_are_an_auth_error_without_a_request(clock: Clock) -> None:
     with FakeServer() as server:
         server.on("POST", LOGIN, error_answer(401, f"bad key: {SECRET}"))
         outcomes = run(server, 20, 20)
@@ -351,7 +351,7 @@ def test_defect_44_an_auth_error_is_known_by_its_status_whatever_its_body() -> N
         assert (outcome.status, outcome.code) == (401, "NOPE")
 
 
-def test_s5_secret_and_token_show_nowhere(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+def test_S05_secret_and_token_show_nowhere(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     caplog.set_level(logging.DEBUG)
     token = "planted-token"
     with FakeServer() as server:
@@ -370,7 +370,7 @@ def test_s5_secret_and_token_show_nowhere(caplog: pytest.LogCaptureFixture, cloc
     assert "planted" not in "".join(shown) + caplog.text
 
 
-def test_s3_plain_http_with_credentials_to_another_machine_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_S03_plain_http_with_credentials_to_another_machine_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     credentials = AuthenticationSettings(key_id="key", key_secret=SECRET)
     for _ in range(2):
         Transport(Configuration(server_api_url="http://conductor.example/api", authentication_settings=credentials))

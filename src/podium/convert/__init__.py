@@ -38,11 +38,11 @@ from collections.abc import Callable
 from typing import Any
 
 from podium.convert.decode import Compiler, guarded
-from podium.convert.encode import to_json
+from podium.convert.encode import check_depth, to_json
 from podium.convert.path import within
 from podium.errors import ConversionError
 
-__all__ = ["converter_for", "to_json", "to_output"]
+__all__ = ["check_depth", "converter_for", "to_json", "to_output"]
 
 
 def converter_for(annotation: Any, *, closed: bool = False) -> Callable[[Any], Any]:

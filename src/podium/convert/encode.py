@@ -56,6 +56,26 @@ def to_json(value: Any) -> Any:
         raise ConversionError("", f"nested more than {MAX_DEPTH} levels deep") from None
 
 
+def check_depth(text: bytes, value: Any) -> None:
+    """Raise ConversionError if JSON that was read is nested more deeply than what may be sent; ``text`` is its source.
+
+    Readers have limits of their own, which are not the same in every version of Python.
+    """
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        return
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for container in level
+            for part in (container.values() if type(container) is dict else container)
+            if type(part) is dict or type(part) is list
+        ]
+        if not level:
+            return
+    raise ConversionError("", f"nested more than {MAX_DEPTH} levels deep")
+
+
 def _encoder(cls: Any) -> Encode:
     return _BUILTINS.get(cls) or _encoder_of(cls)
 

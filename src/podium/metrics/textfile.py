@@ -14,6 +14,7 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
+#: Readable by all: a collector of metrics runs as a user of its own, and there is no secret in it.
 _MODE: Final = 0o644
 #: A temporary file of this age, in seconds, is what a killed program has left behind.
 _ABANDONED: Final = 60.0
