@@ -1,4 +1,4 @@
-"""What connects a parent and a child: frames, log records, testimony."""
+"""What connects a parent and a child: frames, log records, standard error, testimony."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import os
 import socket
 from typing import NamedTuple, Self
 
+from podium.descriptor import Descriptor
 from podium.records import open_channel
 from podium.testimony import Testimony
 
 
 class Ends(NamedTuple):
-    """The parent's or the child's ends: one socket for frames, one for log records, and the testimony."""
+    """The parent's or the child's ends."""
 
     frames: socket.socket
     records: socket.socket
+    #: For what the child writes to its standard error.
+    errors: Descriptor
     testimony: Testimony
 
     @classmethod
@@ -22,16 +25,22 @@ class Ends(NamedTuple):
         """Return the parent's ends and the child's."""
         ours, theirs = socket.socketpair()
         our_records, their_records = open_channel()
+        our_errors, their_errors = Descriptor.pipe()
         our_testimony, their_testimony = Testimony.pair()
-        return cls(ours, our_records, our_testimony), cls(theirs, their_records, their_testimony)
+        return (
+            cls(ours, our_records, our_errors, our_testimony),
+            cls(theirs, their_records, their_errors, their_testimony),
+        )
 
     @classmethod
     def of(cls, *fds: int) -> Self:
         """Take over ends by their file descriptors; programs that are started from here do not get them."""
         for fd in fds:
             os.set_inheritable(fd, False)
-        frames, records, testimony = fds
-        return cls(socket.socket(fileno=frames), socket.socket(fileno=records), Testimony(testimony))
+        frames, records, errors, testimony = fds
+        return cls(
+            socket.socket(fileno=frames), socket.socket(fileno=records), Descriptor(errors), Testimony(testimony)
+        )
 
     @property
     def fds(self) -> list[int]:

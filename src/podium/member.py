@@ -122,6 +122,8 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
     leave_to_parent()
     sock = ends.frames
     _die_with_parent(sock.fileno())
+    os.dup2(ends.errors.fileno(), 2)  # what is written there goes to the parent, which passes it on
+    ends.errors.close()
     attendance = ends.testimony.open()
     sock.setblocking(True)
     reader: FrameReader[ToChild] = FrameReader(ToChild)

@@ -19,6 +19,8 @@ import threading
 from pathlib import Path
 from typing import Final, Self
 
+from podium.descriptor import Descriptor
+
 #: What the parent asks with: hardly any program uses it. Where there are no real-time signals, it is the one of Ctrl-T.
 ASK: Final[int] = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGINFO", 0)
 
@@ -30,11 +32,8 @@ _TABLE: Final = 2 * _WORD.size * (_ENTRIES + 1)
 _TEXT_LIMIT: Final = 256 * 1024
 
 
-class Testimony:
-    """The file, on either side. ``close`` may be called again."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+class Testimony(Descriptor):
+    """The file, on either side."""
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
@@ -49,16 +48,6 @@ class Testimony:
         # Whoever writes, appends: the parent can empty the file at any time.
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
         return cls(fd), cls(os.dup(fd))
-
-    def fileno(self) -> int:
-        """Return the file descriptor; -1 when it is closed."""
-        return self._fd
-
-    def close(self) -> None:
-        """Let go of the file."""
-        fd, self._fd = self._fd, -1
-        if fd != -1:
-            os.close(fd)
 
     # the parent's side
 

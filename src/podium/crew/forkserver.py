@@ -15,14 +15,18 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from podium import member
 from podium.ends import Ends
 from podium.frames import BootFailed, FrameReader, Preparation, encode
+
+if TYPE_CHECKING:
+    import resource
 
 
 class Preload(msgspec.Struct, array_like=True, tag="preload"):
@@ -45,10 +49,11 @@ class Forked(msgspec.Struct, array_like=True, tag="forked"):
 
 
 class Exited(msgspec.Struct, array_like=True, tag="exited"):
-    """A child ended; ``exit_code`` is negative for a signal."""
+    """A child ended; ``exit_code`` is negative for a signal, ``peak_memory`` is in bytes."""
 
     pid: int
     exit_code: int
+    peak_memory: int
 
 
 FromServer = Preloaded | BootFailed | Forked | Exited
@@ -116,9 +121,14 @@ def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
 def _report_exits(control: socket.socket) -> None:
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
             return
-        control.sendall(encode(Exited(pid, os.waitstatus_to_exitcode(status))))
+        control.sendall(encode(Exited(pid, os.waitstatus_to_exitcode(status), peak_memory(usage))))
+
+
+def peak_memory(usage: resource.struct_rusage) -> int:
+    """Return the most memory in bytes that a process had resident."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
 import podium
 from podium import member
 from podium.answers import printable
-from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
+from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded, peak_memory
 from podium.ends import Ends
 from podium.errors import ConfigError, StartError
 from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encode
@@ -38,17 +38,20 @@ class Child:
     """A started child process.
 
     ``ends`` are the parent's ends of its connections, ``exited`` resolves to the exit code: negative for a signal,
-    None if nobody can tell any more.
+    None if nobody can tell any more. From then on, ``peak_memory`` is the most memory in bytes that the process had
+    resident; 0 if nobody can tell.
     """
 
     def __init__(self, pid: int, ends: Ends) -> None:
         self.pid = pid
         self.ends = ends
+        self.peak_memory = 0
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
-    def set_exited(self, code: int | None) -> None:
+    def set_exited(self, code: int | None, peak_memory: int = 0) -> None:
         """Record the end of the process."""
         if not self.exited.done():
+            self.peak_memory = peak_memory
             self.exited.set_result(code)
 
     async def wait(self) -> int | None:
@@ -156,12 +159,17 @@ class SpawnLauncher:
 
     async def launch(self, functions: list[Callable[..., Any]]) -> Child:  # noqa: ARG002 - it imports them itself
         """Start an interpreter."""
+        import resource  # not every system has it, nor this way to start children
+
         ours, theirs = Ends.pair()
         code = f"from podium import ends, member; member.main(ends.Ends.of(*{theirs.fds}))"
+        # The system begins to measure the new interpreter before it has given up the memory of this process.
+        ours_at_most = peak_memory(resource.getrusage(resource.RUSAGE_SELF))
         process = _interpreter(code, theirs.fds)
         theirs.close()
         child = Child(process.pid, ours)
-        _watch(child, process.wait)
+        _watch(child, ours_at_most)
+        process.returncode = 0  # it is waited for elsewhere
         return child
 
     async def close(self) -> None:
@@ -193,7 +201,7 @@ class ForkLauncher:
             self._run_child(theirs, functions)
         theirs.close()
         child = Child(pid, ours)
-        _watch(child, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        _watch(child)
         return child
 
     def _run_child(self, theirs: Ends, functions: list[Callable[..., Any]]) -> NoReturn:
@@ -297,10 +305,10 @@ class ForkServerLauncher:
                     ours.close()
                 else:
                     forked.set_result(child)
-            case Exited(pid, exit_code):
+            case Exited(pid, exit_code, peak):
                 ended = self._children.pop(pid, None)
                 if ended is not None:  # else a process that the user's modules started when they were imported
-                    ended.set_exited(exit_code)
+                    ended.set_exited(exit_code, peak)
 
     def _disconnect(self) -> None:
         """Let go of the server, which is gone or about to be killed, and of everything that only it could tell."""
@@ -331,14 +339,20 @@ def _detach_stdin() -> None:
     sys.stdin = open(null, encoding="utf-8")  # noqa: SIM115, PTH123 - open as long as the process runs
 
 
-def _watch(child: Child, wait: Callable[[], int]) -> None:
-    """Wait for a direct child of this process in a thread, and tell the loop."""
+def _watch(child: Child, not_its_own: int = 0) -> None:
+    """Wait for a direct child of this process in a thread, and tell the loop.
+
+    A peak of memory that is not above ``not_its_own`` is not that of the child.
+    """
     loop = asyncio.get_running_loop()
 
     def watch() -> None:
-        code = wait()
+        code, peak = None, 0
+        with contextlib.suppress(ChildProcessError):  # somebody else in the program has waited for it
+            _, status, usage = os.wait4(child.pid, 0)
+            code, peak = os.waitstatus_to_exitcode(status), peak_memory(usage)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            loop.call_soon_threadsafe(child.set_exited, code)
+            loop.call_soon_threadsafe(child.set_exited, code, peak if peak > not_its_own else 0)
 
     threading.Thread(target=watch, name=f"podium-wait-{child.pid}", daemon=True).start()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from podium import stacks
 from podium.crew.inquiry import stack_of
 from podium.crew.launch import describe_exit
+from podium.crew.streams import ErrorStream, RecordStream
 from podium.errors import StartError
 from podium.frames import (
     Beat,
@@ -28,7 +29,6 @@ from podium.frames import (
     encode,
 )
 from podium.polled import Interrupted, PolledTask, failure, ids_of, was_cancelled
-from podium.records import MAX_RECORD
 
 if TYPE_CHECKING:
     from podium.crew.launch import Child
@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 
 #: How long outcomes may still arrive from a child that is known to be dead: they are in the socket already.
 _LAST_WORDS: Final = 1.0
-#: Log records that are read in one turn of the loop, so that a child that floods does not hold up the others; and
-#: those that are read of a dead child, which are more than its connection holds.
-_RECORDS_PER_TURN: Final = 100
-_LAST_RECORDS: Final = 10_000
-#: Seconds after which records are read again, if their writers could not keep up.
-_RECORDS_PAUSE: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -67,7 +61,6 @@ class ChildLink(asyncio.Protocol):
         self.lag = 0.0
         self._boot = boot
         self._child = child
-        self._logs = logs
         self._keys = itertools.count(1)
         self._in_hand: dict[int, _InHand] = {}
         self._cancelled: set[int] = set()
@@ -76,6 +69,8 @@ class ChildLink(asyncio.Protocol):
         self._reader: FrameReader[ToParent] = FrameReader(ToParent)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._records = RecordStream(child.ends.records, logs)
+        self._errors = ErrorStream(child.ends.errors, logs)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._eof: asyncio.Future[None] = self._loop.create_future()
 
@@ -83,7 +78,6 @@ class ChildLink(asyncio.Protocol):
         """Connect, boot the child, and wait until it can run tasks; raises StartError if it cannot."""
         ends = self._child.ends
         ends.frames.setblocking(False)
-        self._loop.add_reader(ends.records, self._on_records)
         self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ends.frames)
         self._transport.write(encode(self._boot))
         started: list[asyncio.Future[Any]] = [self._ready, self._child.exited]
@@ -210,48 +204,13 @@ class ChildLink(asyncio.Protocol):
             entry.future.set_result(outcome)
 
     def _close(self) -> None:
-        self._read_records(_LAST_RECORDS)
-        self._close_records()
+        self._records.close()
+        self._errors.finish()
         self._child.ends.testimony.close()
         if self._transport is not None:
             self._transport.abort()
         else:
             self._child.ends.frames.close()
-
-    def _on_records(self) -> None:
-        """Take log records from the child, if they can be written as fast as they come; else it has to wait."""
-        if self._logs.busy:
-            self._loop.remove_reader(self._child.ends.records)
-            self._loop.call_later(_RECORDS_PAUSE, self._resume_records)
-        else:
-            self._read_records(_RECORDS_PER_TURN)
-
-    def _resume_records(self) -> None:
-        records = self._child.ends.records
-        if records.fileno() != -1:
-            self._loop.add_reader(records, self._on_records)
-
-    def _read_records(self, most: int) -> None:
-        records = self._child.ends.records
-        for _ in range(most):
-            if records.fileno() == -1:
-                return
-            try:
-                message = records.recv(MAX_RECORD)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if message:
-                self._logs.write(message)
-            else:
-                self._close_records()
-
-    def _close_records(self) -> None:
-        records = self._child.ends.records
-        if records.fileno() != -1:
-            self._loop.remove_reader(records)
-            records.close()
 
     # asyncio.Protocol
 
