@@ -80,6 +80,10 @@ class TaskHandler:
         the log and in the health. A plain function may run for hours: its process still gives signs of life, unless
         the function holds the GIL. With ``restart_stuck`` (False) the loop begins anew, and the process is replaced;
         its tasks then fail, and are retried.
+    kill_stopped
+        Kill and replace a child process that a signal such as SIGSTOP has stopped, if it is so at two looks of the
+        monitor in a row (True): it does nothing, and its tasks' leases would be kept for ever. Its tasks fail, and are
+        retried. A process that a debugger holds is left alone. Known on Linux only.
     grace_seconds
         How long tasks may go on after the request to stop (25, which fits the 30 s that Kubernetes gives).
     handle_signals
@@ -113,6 +117,7 @@ class TaskHandler:
         monitor_interval_seconds: float = 5.0,
         stuck_after_seconds: float = 30.0,
         restart_stuck: bool = False,
+        kill_stopped: bool = True,
         grace_seconds: float = 25.0,
         handle_signals: bool = True,
         update_retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS,
@@ -123,7 +128,8 @@ class TaskHandler:
         _check("configuration", configuration, configured, "a Configuration, such as Configuration(server_api_url=...)")
         _check_flags(
             scan_for_annotated_workers=scan_for_annotated_workers, restart_on_failure=restart_on_failure,
-            monitor_processes=monitor_processes, restart_stuck=restart_stuck, handle_signals=handle_signals,
+            monitor_processes=monitor_processes, restart_stuck=restart_stuck, kill_stopped=kill_stopped,
+            handle_signals=handle_signals,
         )  # fmt: skip
         self.configuration = configuration or Configuration()
         _check("import_modules", import_modules, isinstance(import_modules, Iterable | None), "names of modules")
@@ -132,11 +138,9 @@ class TaskHandler:
         self.workers = self._find_workers(workers, scan=scan_for_annotated_workers)
         self._instruments = Instruments(metrics_settings, _checked_listeners(event_listeners or ()))
         self._monitoring = Monitoring(
-            enabled=monitor_processes,
-            interval_seconds=monitor_interval_seconds,
-            stuck_after_seconds=stuck_after_seconds,
-            restart_stuck=restart_stuck,
-        )
+            enabled=monitor_processes, interval_seconds=monitor_interval_seconds,
+            stuck_after_seconds=stuck_after_seconds, restart_stuck=restart_stuck, kill_stopped=kill_stopped,
+        )  # fmt: skip
         self._restart = RestartPolicy(
             restart=restart_on_failure and monitor_processes,
             backoff_seconds=restart_backoff_seconds,

@@ -15,6 +15,7 @@ from podium.crew.thread import ThreadCrew
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from podium.crew.link import ChildLink
     from podium.runner import Runner
 
 AnyCrew: TypeAlias = ProcessCrew | ThreadCrew
@@ -27,12 +28,15 @@ def pids_of(crew: AnyCrew) -> list[int]:
 
 def processes_of(crew: AnyCrew) -> Iterator[tuple[str, int]]:
     """Return title and process id of a crew's children; a thread crew has none."""
-    if isinstance(crew, ThreadCrew):
-        return
-    for member in crew.members:
-        link = member.link
-        if link is not None:
-            yield member.title, link.pid
+    for link in links_of(crew):
+        yield link.title, link.pid
+
+
+def links_of(crew: AnyCrew) -> list[ChildLink]:
+    """Return a crew's children that can run tasks; a thread crew has none."""
+    members = crew.members if isinstance(crew, ProcessCrew) else []
+    links = [member.link for member in members]  # once each: the loop changes them
+    return [link for link in links if link is not None]
 
 
 def describe_runner(runner: Runner, crew: AnyCrew) -> str:

@@ -92,7 +92,7 @@ def test_stopped_process_is_replaced_if_that_is_wanted_and_its_task_retried(
 ) -> None:
     rig.define(samples.waits_for_file, retry_count=1)
     go, mark = tmp_path / "go", tmp_path / "mark"
-    with rig.running(rig.worker(samples.waits_for_file), restart_stuck=True, **QUICK) as handler:
+    with rig.running(rig.worker(samples.waits_for_file), restart_stuck=True, kill_stopped=False, **QUICK) as handler:
         workflow_id = rig.start(samples.waits_for_file, path=str(go), mark=str(mark))
         until(mark.exists, "the task running")
         os.kill(about(handler)["pid"], signal.SIGSTOP)

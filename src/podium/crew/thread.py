@@ -68,6 +68,11 @@ class ThreadCrew:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def thread_id(self) -> int:
+        """The id of the thread of the crew's loop; 0 before the start."""
+        return (self._thread.ident or 0) if self._thread is not None else 0
+
+    @property
     def silent_for(self) -> float | None:
         """Seconds since the crew's loop was heard, as for a child; None if it is not asked to beat, or has ended."""
         return time.monotonic() - self.last_heard if self._beat_interval and self.alive else None
