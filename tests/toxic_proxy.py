@@ -194,14 +194,20 @@ class CutBefore(_Cut):
 
 
 class CutAfter(_Cut):
-    """Ends a connection when the server has answered, before the client has seen any of that."""
+    """Ends a connection when the server has answered, before the client has seen more than a share of that."""
 
-    def __init__(self, requests: bytes = ANY, **options: Any) -> None:
+    def __init__(self, requests: bytes = ANY, *, share: float = 0.0, **options: Any) -> None:
         super().__init__(requests=requests, ways=frozenset({Way.DOWN}), **options)
+        self._share = share
 
     async def through(self, passage: Passage, way: Way, data: bytes) -> AsyncIterator[bytes]:
         if data.startswith(b"HTTP/"):
-            self._maybe()
+            try:
+                self._maybe()
+            except CutOff:
+                if self._share:
+                    yield data[: int(len(data) * self._share)]
+                raise
         yield data
 
 
@@ -230,22 +236,23 @@ class _Open:
 class ToxicProxy:
     """The proxy; ``url`` is what a Configuration takes, ``target`` the server's port, which may be set anew."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1", port: int = 0) -> None:
         self.target = target
+        self._host = host
         self.accepted = 0
         self._toxics: tuple[Toxic, ...] = ()
         self._open: set[_Open] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         # Bound and not listening: it keeps the port for us while the proxy is down, and lets connections be refused.
-        self._keeper = _bound_socket(0)
+        self._keeper = _bound_socket(host, port)
         self.port: int = self._keeper.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="toxic-proxy", daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"http://{self._host}:{self.port}/api"
 
     def add(self, toxic: T) -> T:
         self._toxics = (*self._toxics, toxic)
@@ -292,7 +299,7 @@ class ToxicProxy:
 
     async def _go_up(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, sock=_bound_socket(self.port))
+            self._server = await asyncio.start_server(self._accept, sock=_bound_socket(self._host, self.port))
 
     async def _go_down(self, *, reset: bool) -> None:
         server, self._server = self._server, None
@@ -321,18 +328,27 @@ class ToxicProxy:
         self._open.add(connection)
         reset = False
         try:
-            server_reader, connection.server = await asyncio.open_connection("127.0.0.1", self.target)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(passage, Way.UP, reader, connection.server))
-                both.create_task(self._pump(passage, Way.DOWN, server_reader, writer))
-        except* CutOff as cut:
-            reset = any(error.reset for error in cut.exceptions if isinstance(error, CutOff))
-        except* (OSError, EOFError):
-            pass  # one side went away, and so does the other
+            reset = await self._converse(passage, connection, reader)
+        except asyncio.CancelledError:
+            pass  # the proxy is being closed
         finally:
             connection.end(reset=reset)
             self._open.discard(connection)
             self._tasks.discard(task)
+
+    async def _converse(self, passage: Passage, connection: _Open, reader: asyncio.StreamReader) -> bool:
+        """Pass everything on until one side ends; return whether that is to be told by an RST."""
+        reset = False
+        try:
+            server_reader, connection.server = await asyncio.open_connection("127.0.0.1", self.target)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pump(passage, Way.UP, reader, connection.server))
+                both.create_task(self._pump(passage, Way.DOWN, server_reader, connection.client))
+        except* CutOff as cut:
+            reset = any(error.reset for error in cut.exceptions if isinstance(error, CutOff))
+        except* (OSError, EOFError):
+            pass  # one side went away, and so does the other
+        return reset
 
     async def _pump(
         self, passage: Passage, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -354,10 +370,10 @@ class ToxicProxy:
         await writer.drain()
 
 
-def _bound_socket(port: int) -> socket.socket:
+def _bound_socket(host: str, port: int) -> socket.socket:
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    bound.bind(("127.0.0.1", port))
+    bound.bind((host, port))
     return bound
