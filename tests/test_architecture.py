@@ -16,12 +16,12 @@ SOURCE = Path(podium.__file__).parent
 #: Bottom first. A module may import what stands in a lower line, and its own line where siblings build on each other
 #: without a cycle.
 LAYERS: list[set[str]] = [
-    {"errors", "models", "backoff", "frames", "events", "loops", "signals", "descriptor"},
+    {"errors", "models", "backoff", "frames", "events", "loops", "signals", "descriptor", "stacks"},
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
-        "polled", "execution", "pool", "preparation", "member", "runner", "trouble", "delivery", "lease", "metrics",
-        "logs", "records", "ends", "testimony", "stacks",
+        "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
+        "metrics", "logs", "records", "ends", "testimony", "stacks",
     },
     {"crew", "status", "monitor", "engine", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},

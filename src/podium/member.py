@@ -181,7 +181,8 @@ class _Member(asyncio.Protocol):
 
     def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable], attendance: Attendance) -> None:
         self._reader = reader
-        self._pool = TaskPool(workers, self._deliver, attendance)
+        owner = f"the event loop of worker process {multiprocessing.current_process().name!r}"
+        self._pool = TaskPool(workers, self._deliver, attendance, owner=owner)
         self._transport: asyncio.Transport | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from podium.execution import Attempt, run_async, run_plain
 from podium.frames import Outcome
+from podium.watch import LoopWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -29,7 +30,7 @@ class TaskPool:
 
     ``deliver`` is called on the loop with the outcomes that came in since it was called last: one wake-up of the
     loop serves all that finished meanwhile. ``attendance`` is where threads note what they run, for those who look on
-    from outside.
+    from outside, ``owner`` whose loop it is, for log lines.
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class TaskPool:
         workers: Sequence[Runnable],
         deliver: Callable[[list[Outcome]], None],
         attendance: Attendance | None = None,
+        *,
+        owner: str = "the event loop",
     ) -> None:
         self._workers = workers
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._threads = [_Threads(worker, self._hand_over, attendance) for worker in workers]
         self._coroutines: dict[int, asyncio.Task[Outcome]] = {}
+        self._watch = LoopWatch(self._loop, lambda: bool(self._coroutines), owner)
         self._handed: deque[_Handed] = deque()
         self._finished: list[Outcome] = []
         self._waking = False
@@ -68,10 +72,12 @@ class TaskPool:
             task.cancel()
         for threads in self._threads:
             threads.close()
+        self._watch.close()
 
     def _spawn(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Outcome]) -> None:
         task = self._loop.create_task(coroutine, context=attempt.context)
         self._coroutines[attempt.key] = task
+        self._watch.attend()
         task.add_done_callback(lambda done: self._on_coroutine_done(attempt, done))
 
     def _on_coroutine_done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:

@@ -51,15 +51,14 @@ async def stack_of(pid: int, testimony: Testimony, tasks: Mapping[int, str]) -> 
             names = {ident: tasks[key] for key, ident in running.items() if key in tasks}
             return stacks.told(testimony.text(start), {main: "main"} | names)
         seen = size
-    return f"({_state_of(pid) or f'the process did not tell its stack within {_PATIENCE:g} s'})"
+    return f"({_STATES.get(state_of(pid)) or f'the process did not tell its stack within {_PATIENCE:g} s'})"
 
 
-def _state_of(pid: int) -> str:
-    """Return why a process answers no signal, in words; empty if that is not known."""
+def state_of(pid: int) -> str:
+    """Return the state of a process as Linux names it, such as T for stopped; Z if there is none, empty elsewhere."""
     if sys.platform != "linux":
         return ""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return _STATES["Z"]
-    return _STATES.get(state, "")
+        return "Z"

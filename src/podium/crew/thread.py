@@ -117,7 +117,7 @@ class ThreadCrew:
         self._loop = loop
 
         async def open_pool() -> None:
-            self._pool = TaskPool(self._workers, self._deliver)
+            self._pool = TaskPool(self._workers, self._deliver, owner="the event loop of the thread crew")
             beat(loop, self._beat_interval, self._hear)
             self._engine.call_soon_threadsafe(started.set_result, None)
 
