@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,18 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in list(os.environ):
         if name.upper().startswith(_PREFIXES) or name.upper() in _PROXIES:
             monkeypatch.delenv(name)
+    # Results that wait are for the test that made them, and nothing is written to the home of whoever runs the tests.
+    monkeypatch.setenv("XDG_STATE_HOME", str(_state_of(tmp_path_factory)))
+
+
+def _state_of(factory: pytest.TempPathFactory) -> Path:
+    global _states
+    _states += 1
+    return factory.getbasetemp() / f"state-{_states}"
+
+
+_states = 0

@@ -13,7 +13,7 @@ from podium.client import AsyncClient
 from podium.errors import NotFoundError, PodiumError, ServerError
 from podium.events import EventDispatcher, TaskRunnerEvent
 from podium.frames import Cause, Outcome
-from podium.models import SchemaDef
+from podium.models import SchemaDef, TaskState
 from podium.polled import Interrupted, PolledTask
 
 
@@ -62,6 +62,11 @@ class FakeClient(AsyncClient):
         self.gate: asyncio.Event | None = None
         self.beat_errors: deque[PodiumError | None] = deque()
         self.log_errors: deque[PodiumError | None] = deque()
+        #: What looks at tasks fail with.
+        self.away: PodiumError | None = None
+        #: What the server says of tasks, if it is not that they are IN_PROGRESS; and who looked at which.
+        self.states: dict[str, TaskState] = {}
+        self.looks: list[tuple[float, str]] = []
         #: What the server has: the JSON of definitions by name, and the registered schemas.
         self.definitions: dict[str, dict[str, Any]] = {}
         self.schemas: dict[str, SchemaDef] = {}
@@ -111,6 +116,12 @@ class FakeClient(AsyncClient):
         self.beats.append((_now(), task_id))
         await self._pass_gate()
         _raise_next(self.beat_errors)
+
+    async def get_task_state(self, task_id: str) -> TaskState:
+        self.looks.append((_now(), task_id))
+        if self.away is not None:
+            raise self.away
+        return self.states.get(task_id, TaskState(status="IN_PROGRESS"))
 
     async def append_task_log(self, task_id: str, message: str) -> None:
         self.logs.append((_now(), task_id, message))

@@ -32,8 +32,8 @@ class Stage:
         self.client = client
         self.crew = crew
         self.heard = Heard()
-        self.delivery = Delivery(client, self.heard)
         self.leases = LeaseKeeper(client)
+        self.delivery = Delivery(client, self.heard, leases=self.leases)
         self.worker = Worker("type", function, **options)
         self.runner = Runner(
             self.worker, "me", slots, crew, 0,
@@ -41,6 +41,7 @@ class Stage:
         )  # fmt: skip
         self.running = asyncio.create_task(self.runner.run())
         self._beating = asyncio.create_task(self.leases.run())
+        self._delivering = asyncio.create_task(self.delivery.run())
 
     async def stop(self) -> None:
         """Stop as the engine does: no more polls, then wait for what is in hand."""
@@ -48,6 +49,9 @@ class Stage:
         await self.running
         while self.runner.works:
             await asyncio.wait(self.runner.works)
+        self.delivery.hurry()
+        await self.delivery.finish(5.0)
+        await self._delivering
         self._beating.cancel()
         with suppress(asyncio.CancelledError):
             await self._beating

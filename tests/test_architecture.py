@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
         "metrics", "logs", "records", "ends", "testimony", "stacks",
+        "endings", "outbox", "redelivery", "spool", "spoolfile", "updates",
     },
     {"crew", "status", "monitor", "engine", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},
@@ -29,7 +30,7 @@ LAYERS: list[set[str]] = [
 #: What a crew child loads: never these.
 NOT_IN_CHILDREN = {
     "transport", "client", "runner", "delivery", "lease", "engine", "handler", "server", "cli", "metrics", "schema",
-    "discovery", "registration", "compat",
+    "discovery", "registration", "compat", "outbox", "redelivery", "spool", "spoolfile", "updates",
 }  # fmt: skip
 
 

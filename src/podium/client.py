@@ -25,6 +25,7 @@ from podium.models import (
     TaskExecLog,
     TaskResult,
     TaskResultStatus,
+    TaskState,
     Workflow,
     WorkflowDef,
     WorkflowRun,
@@ -108,6 +109,10 @@ class AsyncClient:
             body={"taskId": task_id, "workflowInstanceId": workflow_id, "extendLease": True},
             template="/tasks (extendLease)",
         )
+
+    async def get_task_state(self, task_id: str) -> TaskState:
+        """Return what tells whether a task's result is still wanted; the rest of the answer is not read."""
+        return await self._read(TaskState, "/tasks/{taskId}", task_id)
 
     async def append_task_log(self, task_id: str, message: str) -> None:
         """Add a line to a task's execution log, with the server's time."""

@@ -37,7 +37,7 @@ _LONGEST: Final = 1_000_000
 #: Settings that are text, and those that are the path of a file.
 _TEXTS: Final[Mapping[str, Any]] = {
     **dict.fromkeys(("base_url", "server_api_url", "proxy"), str | None),
-    **dict.fromkeys(("ssl_ca_cert", "cert_file", "key_file"), str | os.PathLike | None),
+    **dict.fromkeys(("ssl_ca_cert", "cert_file", "key_file", "spool_dir"), str | os.PathLike | None),
 }
 
 #: The default of a setting that the environment may give.
@@ -82,6 +82,12 @@ class Configuration:
     register_schema
         CONDUCTOR_REGISTER_SCHEMAS. Whether workers register JSON schemas of their input and output, if they do not
         say so themselves (False).
+    spool
+        CONDUCTOR_SPOOL. Keep results that the server has not taken on disk (True). They are there in clear text, in
+        files that only this user may read. Without it they wait in memory, and do not survive the process.
+    spool_dir
+        CONDUCTOR_SPOOL_DIR. The folder for them (``podium/spool`` in XDG_STATE_HOME or ``~/.local/state``; without a
+        home that can be written to, ``podium-spool-<uid>`` among the temporary files). Several processes may share it.
     connect_timeout, request_timeout
         CONDUCTOR_CONNECT_TIMEOUT_MS, CONDUCTOR_REQUEST_TIMEOUT_MS. Seconds (10, 60); the variables are in
         milliseconds. A poll has its own limit: its long-poll time plus 5 s.
@@ -101,6 +107,8 @@ class Configuration:
     require_tls: bool = _ENVIRONMENT
     proxy: str | None = _ENVIRONMENT
     register_schema: bool = _ENVIRONMENT
+    spool: bool = _ENVIRONMENT
+    spool_dir: str | os.PathLike[str] | None = _ENVIRONMENT
     connect_timeout: float = _ENVIRONMENT
     request_timeout: float = _ENVIRONMENT
     #: The resolved API URL without a trailing slash.
@@ -116,7 +124,7 @@ class Configuration:
         for name, variable in _VARIABLES.items():
             self._resolve(name, variable)
         self._resolve_credentials()
-        for name in ("verify_ssl", "require_tls", "register_schema"):
+        for name in ("verify_ssl", "require_tls", "register_schema", "spool"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"Configuration.{name}={getattr(self, name)!r}: expected True or False")
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
@@ -291,6 +299,8 @@ _VARIABLES: Final[Mapping[str, _Variable]] = {
     "require_tls": _Variable("CONDUCTOR_REQUIRE_TLS", read_flag, default=False),
     "proxy": _Variable("CONDUCTOR_PROXY_URL", str, None),
     "register_schema": _Variable("CONDUCTOR_REGISTER_SCHEMAS", read_flag, default=False),
+    "spool": _Variable("CONDUCTOR_SPOOL", read_flag, default=True),
+    "spool_dir": _Variable("CONDUCTOR_SPOOL_DIR", str, None),
     "connect_timeout": _Variable("CONDUCTOR_CONNECT_TIMEOUT_MS", _read_seconds, 10.0),
     "request_timeout": _Variable("CONDUCTOR_REQUEST_TIMEOUT_MS", _read_seconds, 60.0),
 }

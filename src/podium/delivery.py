@@ -10,224 +10,380 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from podium.backoff import Backoff
-from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError
+from podium.endings import Endings
+from podium.errors import CutError, NotFoundError, PodiumError, SupersededError
 from podium.events import EventDispatcher, TaskUpdateCompleted, TaskUpdateFailure
 from podium.frames import Cause
-from podium.models import TaskExecLog, TaskResult
-from podium.polled import UNKNOWN_TASK, failure, give_back_body, ids_of
+from podium.models import TaskResult
+from podium.outbox import LOOK_AGAIN, InThread, Outbox, Waiting, Watch
+from podium.polled import failure, give_back_body, ids_of
+from podium.redelivery import LONGEST_WISH, Redelivery
 from podium.trouble import SharedTrouble
+from podium.updates import Updates, may_heal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podium.client import AsyncClient
     from podium.frames import Outcome
+    from podium.lease import LeaseKeeper
     from podium.polled import PolledTask
+    from podium.spool import Spool
 
 logger = logging.getLogger(__name__)
 
 #: Seconds before the second, third and fourth attempt to send a result.
 UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
-#: Seconds of a server's Retry-After that are obeyed.
-_LONGEST_WISH: Final = 60.0
-#: How long the first attempt waits for its answer: these seconds, and the time that a line of so many bytes a second
-#: takes for the body.
-_FIRST_ANSWER: Final = 10.0
-_SLOW_LINE: Final = 100_000
-#: Log lines beyond this many are sent several to a request.
-_SINGLE_LOG_LINES: Final = 90
-_LINES_PER_REQUEST: Final = 500
-#: The server sorts lines by milliseconds: a surplus line must not get the same one as the last line before it.
-_LOG_TICK: Final = 0.002
-
-
-class _UndeliveredError(Exception):
-    """An update that the server did not take: the last error, and how often it was sent."""
-
-    def __init__(self, error: PodiumError, attempts: int) -> None:
-        super().__init__(error, attempts)
-        self.error = error
-        self.attempts = attempts
+#: At the end: how often to look whether all is done, and the seconds that the disk has in any case.
+_LOOK: Final = 0.01
+_LAST_WRITES: Final = 1.0
+_NOT_TRIED: Final = CutError("not sent yet")
 
 
 class Delivery:
-    """Sends results until the server has them. One for all runners of an engine."""
+    """Sends results until the server has them. One for all runners of an engine.
+
+    What is not taken at once waits on disk, or in memory if there is no ``spool``, and its worker's slot is free.
+    ``run`` sees to what waits; ``hurry`` and ``finish`` end it.
+    """
 
     def __init__(
-        self, client: AsyncClient, events: EventDispatcher, retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS
+        self,
+        client: AsyncClient,
+        events: EventDispatcher,
+        retry_delays: Sequence[float] = UPDATE_RETRY_DELAYS,
+        *,
+        leases: LeaseKeeper | None = None,
+        spool: Spool | None = None,
+        watch: Watch | None = None,
+        in_thread: InThread | None = None,
     ) -> None:
-        self._client = client
         self._events = events
         self._retry_delays = tuple(retry_delays)
-        #: False once the server has shown that it has no update-v2.
-        self._has_v2 = True
+        self._leases = leases
+        self._watch = watch or Watch()
+        self._updates = Updates(client)
+        #: What became of every task that was reported or given back.
+        self.endings = Endings()
+        #: Results that came too late, and those that the server refused.
+        self.superseded = self.refused = 0
+        self._outbox = Outbox(spool, self._watch, in_thread)
+        self._redelivery = Redelivery(client, self._outbox, self._retry_delays, self._attempt, self._missed)
         self._hurry = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._said_undelivered = False
         self._trouble = SharedTrouble(
             logger, "task %s: the server did not take the update, %s", "updates that had failed are taken again"
         )
 
+    @property
+    def waiting(self) -> int:
+        """How many results wait for the server."""
+        return len(self._outbox)
+
+    def holds(self, task_id: str) -> bool:
+        """Whether a result of that task waits for the server; its lease is kept here."""
+        return self._outbox.holds(task_id)
+
+    def note_answer(self, status: int) -> None:
+        """Note that the server has answered a request of anybody, with that HTTP status (0 for no answer)."""
+        if 200 <= status < 300:
+            self._redelivery.answered()
+
+    async def run(self) -> None:
+        """Open the spool, take over what earlier processes have left, and deliver what waits, until cancelled."""
+        await self._outbox.open()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._redelivery.run())
+            group.create_task(self._keep_taking_over())
+
     def hurry(self) -> None:
-        """End the pauses between attempts: the engine is about to stop, and each result gets its last attempt."""
+        """Let each result that waits have its last attempt: the engine is about to stop."""
         self._hurry.set()
+        self._redelivery.hurry()
+
+    async def finish(self, patience: float) -> None:
+        """See the last attempts through, for at most so many seconds; what is left waits on disk, or is lost.
+
+        Call ``hurry`` first. It ends ``run``.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while self._redelivery.busy and loop.time() < deadline:  # noqa: ASYNC110 - once in an engine's life
+            await asyncio.sleep(_LOOK)
+        await self._redelivery.stop()
+        try:
+            async with asyncio.timeout(max(deadline - loop.time(), _LAST_WRITES)):
+                await self._outbox.flush()
+                for telling in list(self._telling):
+                    await telling
+        except TimeoutError:
+            logger.error("the disk does not answer: results may not be written")  # noqa: TRY400
+        self._count_left()
+        await self._outbox.close()
+
+    def _count_left(self) -> None:
+        spooled = 0
+        for entry in self._outbox:
+            if entry.name is not None:
+                spooled += 1
+                continue
+            self.endings.lost += 1
+            logger.critical(
+                "the result of task %s (%s) is lost: it was not delivered in %d attempts, and could not be kept: %s",
+                entry.task.task_id, entry.task_type, entry.attempts, entry.problem,
+            )  # fmt: skip
+            if entry.body is not None:
+                self._tell_failure(entry, entry.body, entry.problem)
+        self.endings.spooled += spooled
+        if spooled:
+            logger.warning("%d results wait on disk; the next start delivers them, or podium spool resend", spooled)
 
     async def report(
         self, task_type: str, worker_id: str, task: PolledTask, outcome: Outcome, *, want_next: bool
     ) -> bytes | None:
         """Send a result; return the next task's JSON if ``want_next`` and the server handed one out.
 
-        Does not raise: what cannot be delivered is logged and published as TaskUpdateFailure.
+        Returns when the server has the result or refuses it for good, or when it is held safely; what is held is
+        sent again until either is so. Does not raise.
         """
-        begun = time.monotonic()
-        body = await self._send_surplus_logs(task, outcome)
-        try:
-            next_task = await self._send(task.task_id, body, want_next=want_next)
-        except _UndeliveredError as end:
-            await self._on_undelivered(task_type, worker_id, task, body, end)
+        begun = asyncio.get_running_loop().time()
+        body = await self._updates.send_surplus_logs(task.task_id, outcome)
+        entry = Waiting(
+            task=task, task_type=task_type, worker_id=worker_id, status=outcome.status, body=body, size=len(body),
+            problem=_NOT_TRIED, attempts=0, created=time.time(), begun=begun, since=begun - outcome.duration,
+        )  # fmt: skip
+        return await self._send_new(entry, want_next=want_next)
+
+    async def _send_new(self, entry: Waiting, *, want_next: bool) -> bytes | None:
+        assert entry.body is not None
+        if self._redelivery.forbidden:
+            entry.problem = self._redelivery.down or _NOT_TRIED
+            await self._hold(entry, at_once=False)
             return None
-        if self._events.has_listeners(TaskUpdateCompleted):
-            self._events.publish(
-                TaskUpdateCompleted(
-                    task_type=task_type, task_id=task.task_id, worker_id=worker_id,
-                    workflow_instance_id=task.workflow_id, duration_ms=(time.monotonic() - begun) * 1000,
-                )
-            )  # fmt: skip
+        try:
+            next_task = await self._updates.send_first(entry.body, want_next=want_next)
+        except PodiumError as error:
+            await self._after_failure(entry, error)
+            return None
+        self._acknowledged(entry)
         return next_task
 
-    async def give_back(self, task: PolledTask, worker_id: str) -> None:
-        """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
-        try:
-            await self._send(task.task_id, give_back_body(task, worker_id), want_next=False)
-        except _UndeliveredError as end:
-            logger.warning(
-                "task %s could not be given back (%s); the server takes it back after its response timeout",
-                task.task_id, end.error,
-            )  # fmt: skip
+    async def _after_failure(self, entry: Waiting, error: PodiumError) -> None:
+        """Do what a failed attempt asks for: hold the result for the next one, or end it."""
+        entry.problem = _bare(error)
+        entry.attempts += 1
+        if not may_heal(error):
+            await self._end_refused(entry, entry.problem)
+            return
+        # Most often an idle connection that the server had closed: the next is fresh.
+        at_once = isinstance(error, CutError) and entry.attempts == 1
+        if not at_once:
+            self._trouble.failed(entry.task.task_id, f"it is sent again: {error}")
+            self._redelivery.failed(entry.problem)
+        await self._hold(entry, at_once=at_once)
 
-    async def _send(self, task_id: str, body: bytes, *, want_next: bool) -> bytes | None:
-        """Send an update, again and again if that can help; raises _UndeliveredError."""
-        attempts = pauses = 0
-        while True:
-            attempts += 1
-            try:
-                if attempts == 1:
-                    answer = await self._send_first(body, want_next=want_next)
-                else:
-                    answer = await self._send_once(body, want_next=want_next and pauses == 0)
-                self._trouble.worked(task_id)
-                return answer  # noqa: TRY300 - an else would be far from what it belongs to
-            except PodiumError as error:
-                if isinstance(error, CutError) and attempts == 1:
-                    continue  # most often an idle connection that the server had closed: the next is fresh
-                if not _may_heal(error) or pauses >= len(self._retry_delays) or self._hurry.is_set():
-                    self._trouble.forget(task_id)
-                    raise _UndeliveredError(error, attempts) from error
-                wish = getattr(error, "retry_after", None) or 0.0
-                delay = max(self._retry_delays[pauses], min(wish, _LONGEST_WISH))
-                self._trouble.failed(task_id, f"next try in {delay:.0f} s: {error}")
-            await self._pause(delay)
-            pauses += 1
+    async def _hold(self, entry: Waiting, *, at_once: bool) -> None:
+        """Hold a result, and return when its worker's slot may go."""
+        entry.task.forget_input()
+        if self._leases is not None:
+            self._leases.keep(entry.task)
+        self._outbox.hold(entry)
+        self._schedule(entry, at_once=at_once)
+        await entry.released.wait()
 
-    async def _pause(self, delay: float) -> None:
+    def _schedule(self, entry: Waiting, *, at_once: bool = False) -> None:
+        self._redelivery.add(entry, at_once=at_once)
+        if entry.missed > len(self._retry_delays) and not entry.told:
+            entry.told = True
+            if not self._said_undelivered:
+                self._said_undelivered = True
+                logger.error(
+                    "the result of task %s (%s) was not delivered in %d attempts, and is kept; so is every other, "
+                    "until the server takes them: %s",
+                    entry.task.task_id, entry.task_type, entry.attempts, entry.problem,
+                )  # fmt: skip
+            self._start_telling(entry)
+
+    def _missed(self, entry: Waiting, error: PodiumError) -> None:
+        """Count an attempt that nobody has to make, because another one has just shown that it is in vain."""
+        entry.problem = error
+        entry.attempts += 1
+        self._schedule(entry)
+
+    async def _attempt(self, entry: Waiting) -> None:
+        """Send a result that waits."""
         try:
-            async with asyncio.timeout(Backoff(delay, delay, jitter=0.2).delay(1)):
-                await self._hurry.wait()
-        except TimeoutError:
+            verdict = await self._updates.look(entry) if self._may_be_late(entry) else None
+            if verdict is None:
+                body = await self._outbox.body_of(entry)
+                if body is None:
+                    await self._let_go(entry)
+                    self.endings.lost += 1
+                    return
+                await self._updates.send(body, want_next=False)
+        except PodiumError as error:
+            await self._after_failed_again(entry, error)
+            return
+        if isinstance(verdict, SupersededError):
+            await self._end_superseded(entry, verdict)
+            return
+        self._redelivery.worked(waited=True)
+        await self._let_go(entry)
+        self._acknowledged(entry)
+
+    @staticmethod
+    def _may_be_late(entry: Waiting) -> bool:
+        """Whether the server may have given the task up by now."""
+        timeout = entry.task.head.response_timeout_seconds
+        return entry.adopted or 0 < timeout <= asyncio.get_running_loop().time() - entry.since
+
+    async def _after_failed_again(self, entry: Waiting, error: PodiumError) -> None:
+        entry.problem = _bare(error)
+        entry.attempts += 1
+        if not may_heal(error):
+            await self._end_refused(entry, entry.problem)
+            return
+        self._trouble.failed(entry.task.task_id, f"it is sent again: {error}")
+        self._redelivery.failed(entry.problem)
+        self._schedule(entry)
+        await self._outbox.save_again(entry)
+
+    async def _end_superseded(self, entry: Waiting, reason: SupersededError) -> None:
+        """Put a result away that nobody waits for any more."""
+        self._redelivery.worked(waited=True)
+        body = await self._outbox.body_of(entry)
+        kept = await self._outbox.settle_superseded(entry, str(reason))
+        self._release_lease(entry)
+        self._trouble.forget(entry.task.task_id)
+        self.superseded += 1
+        self.endings.finished += 1
+        self._watch.on_superseded(entry.task_type)
+        where = "; podium spool list shows it" if kept else ""
+        logger.warning("nobody waits for the result of task %s any more: %s%s", entry.task.task_id, reason, where)
+        if body is not None and not entry.told:
+            self._tell_failure(entry, body, reason)
+
+    async def _end_refused(self, entry: Waiting, error: PodiumError) -> None:
+        """End a result that the server will never take."""
+        if isinstance(error, NotFoundError):
+            # The workflow was removed or restarted while the task ran.
+            await self._end_superseded(entry, SupersededError(str(error)))
+            return
+        self.refused += 1
+        body = await self._outbox.body_of(entry)
+        await self._let_go(entry)
+        self._trouble.forget(entry.task.task_id)
+        if entry.is_last_word:
+            self.endings.lost += 1
+            logger.error("task %s could not even be failed: %s", entry.task.task_id, error)
+            return
+        logger.error("the server refused the result of task %s: %s", entry.task.task_id, error)
+        if body is not None and not entry.told:
+            self._tell_failure(entry, body, error)
+        cause = Cause("ResultRefused", f"the server refused the result: {error}")
+        small = failure(ids_of(entry.task), 0, entry.worker_id, cause, terminal=True)
+        last = Waiting(
+            task=entry.task, task_type=entry.task_type, worker_id=entry.worker_id, status=small.status,
+            body=small.body, size=len(small.body), problem=error, attempts=0, created=entry.created,
+            begun=entry.begun, since=entry.since, told=True, is_last_word=True,
+        )  # fmt: skip
+        await self._send_new(last, want_next=False)
+
+    async def _let_go(self, entry: Waiting) -> None:
+        await self._outbox.settle(entry)
+        self._release_lease(entry)
+
+    def _release_lease(self, entry: Waiting) -> None:
+        if self._leases is not None:
+            self._leases.release(entry.task)
+
+    def _acknowledged(self, entry: Waiting) -> None:
+        self.endings.finished += 1
+        self._trouble.worked(entry.task.task_id)
+        self._said_undelivered = False
+        self._redelivery.worked(waited=False)
+        if entry.is_last_word or not self._events.has_listeners(TaskUpdateCompleted):
+            return
+        self._events.publish(
+            TaskUpdateCompleted(
+                task_type=entry.task_type, task_id=entry.task.task_id, worker_id=entry.worker_id,
+                workflow_instance_id=entry.task.workflow_id,
+                duration_ms=(asyncio.get_running_loop().time() - entry.begun) * 1000,
+            )
+        )  # fmt: skip
+
+    def _start_telling(self, entry: Waiting) -> None:
+        if not self._events.has_listeners(TaskUpdateFailure):
             return
 
-    async def _send_first(self, body: bytes, *, want_next: bool) -> bytes | None:
-        """Send an update without much patience: a connection may have died silently, and the slot is held meanwhile.
+        async def tell() -> None:
+            body = await self._outbox.body_of(entry)
+            if body is not None:
+                self._tell_failure(entry, body, entry.problem)
 
-        A server that is merely slow has the configured request timeout from the second attempt on.
-        """
-        limit = _FIRST_ANSWER + len(body) / _SLOW_LINE
-        try:
-            async with asyncio.timeout(limit):
-                return await self._send_once(body, want_next=want_next)
-        except PodiumError:
-            raise
-        except TimeoutError:
-            raise CutError(f"no answer within {limit:.0f} s") from None
+        telling = asyncio.get_running_loop().create_task(tell())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
-    async def _send_once(self, body: bytes, *, want_next: bool) -> bytes | None:
-        if not (want_next and self._has_v2):
-            await self._client.post_result(body)
-            return None
-        try:
-            return await self._client.post_result_v2(body)
-        except ApiError as error:
-            if not _may_lack_endpoint(error):
-                raise
-            await self._client.post_result(body)  # if the task is what is unknown, this says so
-            self._has_v2 = False
-            logger.info("the server has no update-v2 (%s): results are sent to POST /tasks from now on", error)
-            return None
-
-    async def _on_undelivered(
-        self, task_type: str, worker_id: str, task: PolledTask, body: bytes, end: _UndeliveredError
-    ) -> None:
-        error = end.error
-        if _may_heal(error):
-            logger.critical(
-                "the result of task %s (%s) was not delivered in %d attempts: %s",
-                task.task_id, task_type, end.attempts, error,
-            )  # fmt: skip
-        elif isinstance(error, NotFoundError):
-            # The workflow was removed or restarted while the task ran: nobody waits for this result.
-            logger.warning("nobody waits for the result of task %s any more: %s", task.task_id, error)
-        else:
-            await self._fail_refused(worker_id, task, error)
+    def _tell_failure(self, entry: Waiting, body: bytes, cause: PodiumError) -> None:
         if self._events.has_listeners(TaskUpdateFailure):
             self._events.publish(
                 TaskUpdateFailure(
-                    task_type=task_type, task_id=task.task_id, worker_id=worker_id,
-                    workflow_instance_id=task.workflow_id, cause=error, retry_count=end.attempts,
+                    task_type=entry.task_type, task_id=entry.task.task_id, worker_id=entry.worker_id,
+                    workflow_instance_id=entry.task.workflow_id, cause=cause, retry_count=entry.attempts,
                     task_result=msgspec.json.decode(body, type=TaskResult),
                 )
             )  # fmt: skip
 
-    async def _fail_refused(self, worker_id: str, task: PolledTask, error: PodiumError) -> None:
-        """Fail a task whose result the server will never take, so that it does not wait for its timeout."""
-        logger.error("the server refused the result of task %s: %s", task.task_id, error)
-        cause = Cause("ResultRefused", f"the server refused the result: {error}")
-        small = failure(ids_of(task), 0, worker_id, cause, terminal=True)
-        try:
-            await self._send(task.task_id, small.body, want_next=False)
-        except _UndeliveredError as end:
-            logger.error("task %s could not even be failed: %s", task.task_id, end.error)  # noqa: TRY400
+    async def _keep_taking_over(self) -> None:
+        """Deliver what processes of this host have left that have ended: at once, and then at intervals."""
+        while not self._hurry.is_set():
+            for entry in await self._outbox.take_over():
+                if self._leases is not None:
+                    self._leases.keep(entry.task)
+                self._redelivery.add(entry, at_once=True)
+            await self._pause(LOOK_AGAIN)
 
-    async def _send_surplus_logs(self, task: PolledTask, outcome: Outcome) -> bytes:
-        """Send the log lines that the update has no room for, ahead of it; return the update's body.
-
-        They arrive later than the lines of the update were written, so the server's order by time is right, and
-        whoever sees the task end sees all its lines. What cannot be sent alone goes into the last line of the update.
-        """
-        if not outcome.surplus_logs:
-            return outcome.body
-        lines = [line or " " for line in outcome.surplus_logs]  # the server refuses an empty body
-        starts = range(_SINGLE_LOG_LINES, len(lines), _LINES_PER_REQUEST)
-        chunks = lines[:_SINGLE_LOG_LINES] + ["\n".join(lines[start : start + _LINES_PER_REQUEST]) for start in starts]
-        await asyncio.sleep(_LOG_TICK)
-        for number, chunk in enumerate(chunks):
+    async def give_back(self, task: PolledTask, worker_id: str) -> None:
+        """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
+        body = give_back_body(task, worker_id)
+        attempts = pauses = 0
+        while True:
+            attempts += 1
             try:
-                await self._client.append_task_log(task.task_id, chunk)
+                await self._updates.send_first(body, want_next=False)
             except PodiumError as error:
-                logger.warning("log lines of task %s are sent with its result, together: %s", task.task_id, error)
-                return _with_joined_logs(outcome.body, chunks[number:])
-        return outcome.body
+                problem = error
+                if isinstance(error, CutError) and attempts == 1:
+                    continue
+                if not may_heal(error) or pauses >= len(self._retry_delays) or self._hurry.is_set():
+                    break
+                wish = getattr(error, "retry_after", None) or 0.0
+                delay = max(self._retry_delays[pauses], min(wish, LONGEST_WISH))
+                self._trouble.failed(task.task_id, f"next try in {delay:.0f} s: {error}")
+                await self._pause(Backoff(delay, delay, jitter=0.2).delay(1))
+                pauses += 1
+            else:
+                self._trouble.worked(task.task_id)
+                self.endings.handed_back += 1
+                return
+        self._trouble.forget(task.task_id)
+        self.endings.lost += 1
+        logger.warning(
+            "task %s could not be given back (%s); the server takes it back after its response timeout",
+            task.task_id, problem,
+        )  # fmt: skip
+
+    async def _pause(self, delay: float) -> None:
+        try:
+            async with asyncio.timeout(delay):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
 
 
-def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
-    result = msgspec.json.decode(body, type=TaskResult)
-    last = result.logs[-1]
-    result.logs[-1] = TaskExecLog(log="\n".join([last.log, *rest]), created_time=last.created_time)
-    return msgspec.json.encode(result)
-
-
-def _may_heal(error: PodiumError) -> bool:
-    """Whether the same request may be taken later; credentials that are refused now may be accepted then."""
-    return isinstance(error, AuthError) or getattr(error, "retryable", False)
-
-
-def _may_lack_endpoint(error: ApiError) -> bool:
-    """Whether it may be update-v2 itself that is missing: a 404 that does not speak of a task, or a 405."""
-    return error.status == 405 or (error.status == 404 and not error.message.startswith(UNKNOWN_TASK))
+def _bare(error: PodiumError) -> PodiumError:
+    """Return an error without its traceback: that would hold on to the result, for as long as it waits."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)

@@ -23,6 +23,7 @@ from podium.loops import loop_factory, start_all
 from podium.monitor import Monitor
 from podium.registration import keep_registering
 from podium.runner import Runner
+from podium.spool import spool_of
 from podium.status import AnyCrew, describe_runner
 from podium.transport import Transport
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podium.plan import Plan
+    from podium.transport import RequestHook
 
 logger = logging.getLogger(__name__)
 
@@ -221,8 +223,8 @@ class Engine:
         transport = Transport(self._plan.configuration, on_request=self._plan.on_request)
         async with contextlib.aclosing(transport):
             client = AsyncClient(transport=transport)
-            delivery = Delivery(client, self._events, self._plan.update_retry_delays)
-            self._parts = parts = _Parts(client, delivery, LeaseKeeper(client))
+            self._parts = parts = self._parts_with(client)
+            transport.on_request = _both(self._plan.on_request, parts.delivery.note_answer)
             try:
                 started = await self._start_unless_stopped(parts)
                 self._started.set_result(None)
@@ -230,6 +232,15 @@ class Engine:
                     await self._serve(parts)
             finally:
                 await self._stop_crews(parts)
+
+    def _parts_with(self, client: AsyncClient) -> _Parts:
+        plan = self._plan
+        leases = LeaseKeeper(client)
+        delivery = Delivery(
+            client, self._events, plan.update_retry_delays,
+            leases=leases, spool=spool_of(plan.configuration), watch=plan.watch,
+        )  # fmt: skip
+        return _Parts(client, delivery, leases)
 
     async def _start_unless_stopped(self, parts: _Parts) -> bool:
         """Start the crews and register definitions; return False if a stop was asked for before that was done."""
@@ -258,20 +269,21 @@ class Engine:
         assert self._stop_asked is not None
         ticks = asyncio.create_task(self._tick())
         leases = asyncio.create_task(parts.leases.run())
+        delivering = asyncio.create_task(parts.delivery.run())
         parts.polls = {runner: asyncio.create_task(runner.run()) for runner, _ in parts.runners}
         stop = asyncio.create_task(self._stop_asked.wait())
         if self._monitor is not None:
             self._monitor.start()
-        while not stop.done() and not any(map(_failed, [leases, *parts.polls.values()])):
-            running = [task for task in [stop, leases, *parts.polls.values()] if not task.done()]
+        while not stop.done() and not any(map(_failed, [leases, delivering, *parts.polls.values()])):
+            running = [task for task in [stop, leases, delivering, *parts.polls.values()] if not task.done()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if self._monitor is not None:
             self._monitor.stop()
         await self._drain(parts)
-        for task in (leases, stop, ticks):
+        for task in (leases, delivering, stop, ticks):
             task.cancel()
         self._last_tick = 0.0
-        for task in [*parts.polls.values(), leases]:
+        for task in [*parts.polls.values(), leases, delivering]:
             if _failed(task):
                 task.result()
 
@@ -336,6 +348,7 @@ class Engine:
         await self._stop_crews(parts)
         last = time.monotonic() + _LAST_REPORTS
         await _settled(parts, lambda: last)
+        await parts.delivery.finish(last - time.monotonic())
         for work in parts.works():
             work.cancel()
         left = [task_id for runner, _ in parts.runners for task_id in runner.task_ids]
@@ -351,6 +364,17 @@ class Engine:
         await asyncio.gather(*(crew.stop() for crew in crews))
         if self._plan.launcher is not None:
             await self._plan.launcher.close()
+
+
+def _both(first: RequestHook | None, note_answer: Callable[[int], None]) -> RequestHook:
+    """Return a hook of the transport that calls another one too, if there is one."""
+
+    def on_request(method: str, template: str, status: int, seconds: float) -> None:
+        note_answer(status)
+        if first is not None:
+            first(method, template, status, seconds)
+
+    return on_request
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

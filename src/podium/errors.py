@@ -7,6 +7,7 @@
     |-- ConversionError           a value does not fit its type; names the path
     |-- StartError                a crew could not start
     |-- TaskFailedError           why a task failed, for event listeners
+    |-- SupersededError           a result came too late: the server had given its task up
     |-- TransportError            no usable answer arrived
     |   |-- ConnectError          nothing was sent: refused, DNS, TLS, proxy
     |   |-- CutError              the connection broke after the request left
@@ -76,6 +77,10 @@ class TaskFailedError(PodiumError):
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
+
+
+class SupersededError(PodiumError):
+    """A result came too late: the server had given the task up, and may have had it done again."""
 
 
 class TransportError(PodiumError):

@@ -47,7 +47,7 @@ class LeaseKeeper:
     def keep(self, task: PolledTask) -> None:
         """Keep the lease of a task from now until ``release``; without a response timeout there is none to keep."""
         timeout = task.head.response_timeout_seconds
-        if timeout > 0:
+        if timeout > 0 and self._kept.get(task.task_id) is not task:
             self._kept[task.task_id] = task
             self._schedule(task, timeout * HEARTBEAT_SHARE)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from podium.execution import Runnable
     from podium.monitor import Monitoring
     from podium.options import Isolation
+    from podium.outbox import Watch
     from podium.registry import Worker
     from podium.transport import RequestHook
 
@@ -56,6 +57,8 @@ class Plan:
     on_request: RequestHook | None
     #: Called when a dead child is to be replaced, with the names of its workers.
     on_restart: Callable[[Sequence[str]], None]
+    #: Is told of results that wait; None if nobody wants to know.
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

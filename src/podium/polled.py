@@ -44,6 +44,19 @@ class PolledTask:
         """Return a stand-in for a task of which only the ids could be read."""
         return cls(b"", TaskHead(task_id=ids.task_id, workflow_instance_id=ids.workflow_instance_id))
 
+    @classmethod
+    def stand_in(cls, task_id: str, workflow_id: str, response_timeout: int) -> PolledTask:
+        """Return what is left of a task whose result waits: enough to keep its lease."""
+        head = TaskHead(
+            task_id=task_id, workflow_instance_id=workflow_id, response_timeout_seconds=response_timeout
+        )  # fmt: skip
+        return cls(b"", head)
+
+    def forget_input(self) -> None:
+        """Let go of what only its function, or giving it back, needed: its result may wait for hours."""
+        self.raw = b""
+        self.head.output_data = msgspec.Raw(b"{}")
+
     @property
     def task_id(self) -> str:
         """The id of the attempt."""

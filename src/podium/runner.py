@@ -257,7 +257,7 @@ class Runner:
                 outcome = failure(error.ids, 0, self.worker_id, cause, terminal=True)
                 self._start_work(self._report_unreadable(PolledTask.of(error.ids), outcome))
             return None
-        if task.task_id in self._in_hand:
+        if task.task_id in self._in_hand or self._delivery.holds(task.task_id):
             logger.warning("worker %r: task %s was handed out again while in hand", self._task_type, task.task_id)
             return None
         self._in_hand.add(task.task_id)
@@ -266,7 +266,8 @@ class Runner:
         return task
 
     def _let_go(self, task: PolledTask) -> None:
-        self._leases.release(task)
+        if not self._delivery.holds(task.task_id):  # its lease is kept until the server has its result
+            self._leases.release(task)
         self._in_hand.remove(task.task_id)
 
     def _start_work(self, work: Coroutine[Any, Any, None]) -> None:

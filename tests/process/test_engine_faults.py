@@ -18,7 +18,7 @@ import pytest
 import samples
 from engine_fakes import task_json
 from fake_server import Answer, FakeServer, Fault, Gate, Request, error_answer, json_answer, text_answer
-from podium import PollCompleted, PollFailure, TaskUpdateCompleted, TaskUpdateFailure, delivery
+from podium import PollCompleted, PollFailure, TaskUpdateCompleted, TaskUpdateFailure, updates
 from rig import Rig, until
 
 DONE = text_answer("id")
@@ -226,7 +226,7 @@ def test_B04_B05_cut_update_is_resent_within_a_second_and_hurts_no_poll(scene: S
 def test_B08_update_that_is_never_answered_is_sent_again_on_another_connection(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "_FIRST_ANSWER", 0.3)
+    monkeypatch.setattr(updates, "FIRST_ANSWER", 0.3)
     scene.server.on("POST", "/api/tasks", Answer(fault=Fault.SILENCE), DONE)
     scene.polls(samples.returns_none, tasks("a"), NOTHING)
     with scene.running(samples.returns_none):

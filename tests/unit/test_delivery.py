@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import virtual_time
 from engine_fakes import FakeClient, Heard, outcome_for, task_json, unavailable
 from podium import TaskResult, TaskResultStatus, TaskUpdateCompleted, TaskUpdateFailure
 from podium.delivery import UPDATE_RETRY_DELAYS, Delivery
+from podium.endings import Endings
 from podium.errors import (
     AnswerError,
     ApiError,
@@ -33,12 +34,21 @@ UNKNOWN = (404, "No such task found by id: t")
 
 
 class Stage:
-    def __init__(self, *update_errors: PodiumError | None) -> None:
-        self.client = FakeClient()
+    """A delivery that runs; the server answers nothing but updates, unless a test says otherwise."""
+
+    def __init__(
+        self,
+        *update_errors: PodiumError | None,
+        client: FakeClient | None = None,
+        delays: Sequence[float] = UPDATE_RETRY_DELAYS,
+    ) -> None:
+        self.client = client or FakeClient()
         self.client.update_errors.extend(update_errors)
+        self.client.away = unavailable()
         self.heard = Heard()
-        self.delivery = Delivery(self.client, self.heard)
+        self.delivery = Delivery(self.client, self.heard, delays)
         self.task = read_task(task_json("t"))
+        self.running = asyncio.create_task(self.delivery.run())
 
     def report(
         self, *, want_next: bool = False, task: PolledTask | None = None, **fields: Any
@@ -69,12 +79,13 @@ def play(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return virtual_time.run(act(), clock)
 
 
-def reported(*errors: PodiumError | None, want_next: bool = False) -> Stage:
-    """Report one result to a client whose first updates end in these errors."""
+def reported(*errors: PodiumError | None, want_next: bool = False, seconds: float = 80.0) -> Stage:
+    """Report one result to a client whose first updates end in these errors, and let some time pass."""
 
     async def act() -> Stage:
         stage = Stage(*errors)
         await stage.report(want_next=want_next)
+        await asyncio.sleep(seconds)
         return stage
 
     return play(act)
@@ -206,27 +217,35 @@ def test_after_a_failure_no_next_task_is_asked_for() -> None:
     ],
     ids=lambda error: type(error).__name__ + str(getattr(error, "status", "")),
 )
-def test_what_may_heal_is_sent_four_times(error: PodiumError, caplog: pytest.LogCaptureFixture) -> None:
-    stage = reported(*[error] * 10)
-    assert stage.ways == ["v1"] * 4
-    assert stage.pauses == jittered(*UPDATE_RETRY_DELAYS)
+def test_what_may_heal_is_sent_until_it_is_taken_and_told_after_four_attempts(
+    error: PodiumError, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = reported(*[error] * 10, seconds=400)
+    assert stage.ways == ["v1"] * 11
+    assert stage.pauses == jittered(*UPDATE_RETRY_DELAYS, *[30] * 7)
     assert len({str(update.body) for update in stage.client.updates}) == 1
     assert stage.failure.retry_count == 4
-    (last,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert last.getMessage().startswith("the result of task t (type) was not delivered in 4 attempts: ")
-    assert len(caplog.records) <= 2  # the first failure and the end, not every attempt
+    assert stage.heard.names == ["TaskUpdateFailure", "TaskUpdateCompleted"]
+    (told,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert told.getMessage().startswith("the result of task t (type) was not delivered in 4 attempts, and is kept")
+    assert len(caplog.records) <= 3  # the first failure, the fourth, and the end: not every attempt
+    assert (stage.delivery.waiting, stage.delivery.endings.finished) == (0, 1)
 
 
 def test_outage_is_told_once_however_many_results_wait_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
     async def act() -> None:
-        stage = Stage(*[unavailable()] * 20)
+        stage = Stage(*[unavailable()] * 15)
         await asyncio.gather(*(stage.report(task=read_task(task_json(f"t{number}"))) for number in range(10)))
-        assert len(stage.heard.events) == 10
+        await asyncio.sleep(200)
+        assert stage.heard.names.count("TaskUpdateCompleted") == 10
+        assert len(stage.ways) == 25
 
     with caplog.at_level(logging.INFO):
         play(act)
-    first, last = caplog.messages
-    assert first.startswith("task t0: the server did not take the update, next try in 10 s: ")
+    first, *kept, last = caplog.messages
+    assert first.startswith("task t0: the server did not take the update, it is sent again: ")
+    assert all("is kept" in line for line in kept)
+    assert len(kept) <= 1
     assert last == "updates that had failed are taken again"
 
 
@@ -243,13 +262,13 @@ def test_result_is_delivered_as_soon_as_it_is_taken(failures: int, caplog: pytes
 def test_defect_01_B04_B05_cut_connection_is_resent_at_once(want_next: bool) -> None:
     stage = reported(CutError("cut"), want_next=want_next)
     assert stage.pauses == [0]
-    assert stage.ways == ["v2" if want_next else "v1"] * 2
+    assert stage.ways == ["v2" if want_next else "v1", "v1"]
     assert stage.heard.names == ["TaskUpdateCompleted"]
 
 
 def test_connection_that_is_cut_again_and_again_has_the_usual_pauses() -> None:
     stage = reported(*[CutError("cut")] * 10)
-    assert stage.pauses == [0, *jittered(*UPDATE_RETRY_DELAYS)]
+    assert stage.pauses[:4] == [0, *jittered(*UPDATE_RETRY_DELAYS)]
     assert stage.failure.retry_count == 5
 
 
@@ -261,10 +280,9 @@ def test_B08_silent_connection_is_left_after_ten_seconds() -> None:
                 await asyncio.Event().wait()
 
     async def act() -> None:
-        stage = Stage()
-        stage.client = Silent()
-        stage.delivery = Delivery(stage.client, stage.heard)
+        stage = Stage(client=Silent())
         await stage.report()
+        await asyncio.sleep(1)
         assert stage.pauses == [pytest.approx(10, abs=0.1)]
         assert stage.heard.names == ["TaskUpdateCompleted"]
 
@@ -278,10 +296,9 @@ def test_slow_server_is_given_time_from_the_second_attempt_on() -> None:
             await asyncio.sleep(30)  # virtual seconds
 
     async def act() -> None:
-        stage = Stage()
-        stage.client = Slow()
-        stage.delivery = Delivery(stage.client, stage.heard)
+        stage = Stage(client=Slow())
         await stage.report()
+        await asyncio.sleep(40)
         assert len(stage.ways) == 2
         assert stage.heard.names == ["TaskUpdateCompleted"]
 
@@ -295,9 +312,7 @@ def test_large_result_has_more_time() -> None:
             await asyncio.sleep(len(body) / 100_000)  # virtual seconds
 
     async def act() -> None:
-        stage = Stage()
-        stage.client = Line()
-        stage.delivery = Delivery(stage.client, stage.heard)
+        stage = Stage(client=Line())
         await stage.report(outputData={"a": "x" * 5_000_000})
         assert len(stage.ways) == 1
 
@@ -316,16 +331,15 @@ def test_B10_retry_after_is_obeyed_up_to_a_minute_and_never_shortens_the_pause(
 
 def test_delays_are_configurable() -> None:
     async def act() -> None:
-        client, heard = FakeClient(), Heard()
-        client.update_errors.extend([unavailable()] * 9)
-        task = read_task(task_json("t"))
-        await Delivery(client, heard, (1.0,)).report("type", "w", task, outcome_for(task), want_next=False)
-        times = [update.at for update in client.updates]
-        assert [times[1] - times[0]] == jittered(1)
-        assert len(times) == 2
-        client.updates.clear()
-        await Delivery(client, heard, ()).report("type", "w", task, outcome_for(task), want_next=False)
-        assert len(client.updates) == 1
+        stage = Stage(*[unavailable()] * 9, delays=(1.5, 3.0))
+        await stage.report()
+        await asyncio.sleep(20)
+        assert stage.pauses[:4] == jittered(1.5, 3.0, 3.0, 3.0)
+        assert stage.failure.retry_count == 3
+        none = Stage(*[unavailable()] * 2, delays=())
+        await none.report()
+        await asyncio.sleep(1)
+        assert (len(none.ways), none.failure.retry_count) == (1, 1)
 
     play(act)
 
@@ -388,10 +402,11 @@ def test_failure_event_holds_the_result_and_the_cause(error: PodiumError) -> Non
     async def act() -> Stage:
         stage = Stage(*[error] * 9)
         await stage.report(outputData={"a": 1}, logs=[{"log": "line", "createdTime": 3}])
+        await asyncio.sleep(80)
         return stage
 
     event = play(act).failure
-    assert event.cause is error
+    assert str(event.cause) == str(error)
     assert event.task_result.task_id == "t"
     assert event.task_result.status is TaskResultStatus.COMPLETED
     assert event.task_result.output_data == {"a": 1}
@@ -401,18 +416,21 @@ def test_failure_event_holds_the_result_and_the_cause(error: PodiumError) -> Non
 # the end of the engine
 
 
-def test_hurry_ends_a_pause_and_leaves_one_attempt() -> None:
+def test_hurry_ends_a_pause_and_leaves_one_attempt(caplog: pytest.LogCaptureFixture) -> None:
     async def act() -> None:
         stage = Stage(*[unavailable()] * 9)
-        report = asyncio.create_task(stage.report())
-        await asyncio.sleep(1)  # virtual
+        await stage.report()
+        await asyncio.sleep(1.5)
         assert len(stage.ways) == 1
         stage.delivery.hurry()
-        await report
-        assert stage.pauses == [pytest.approx(1)]
+        await stage.delivery.finish(5.0)
+        assert stage.pauses == [pytest.approx(1.5)]
         assert stage.failure.retry_count == 2
+        assert stage.delivery.endings == Endings(lost=1)
 
     play(act)
+    assert caplog.records[-1].levelno == logging.CRITICAL
+    assert caplog.messages[-1].startswith("the result of task t (type) is lost: it was not delivered in 2 attempts")
 
 
 def test_hurry_leaves_no_pause_to_later_results() -> None:
@@ -420,6 +438,7 @@ def test_hurry_leaves_no_pause_to_later_results() -> None:
         stage = Stage(*[unavailable()] * 9)
         stage.delivery.hurry()
         await stage.report()
+        await stage.delivery.finish(5.0)
         assert len(stage.ways) == 1
         assert stage.failure.retry_count == 1
 
@@ -431,7 +450,26 @@ def test_hurry_does_not_forbid_the_resending_after_a_cut() -> None:
         stage = Stage(CutError("cut"))
         stage.delivery.hurry()
         await stage.report()
+        await stage.delivery.finish(5.0)
         assert stage.heard.names == ["TaskUpdateCompleted"]
+
+    play(act)
+
+
+def test_last_attempts_are_not_waited_for_longer_than_there_is_time() -> None:
+    class Hanging(FakeClient):
+        async def post_result(self, body: bytes) -> None:
+            await super().post_result(body)
+            await asyncio.Event().wait()
+
+    async def act() -> None:
+        stage = Stage(unavailable(), client=Hanging())
+        await stage.report()
+        stage.delivery.hurry()
+        begun = asyncio.get_running_loop().time()
+        await stage.delivery.finish(2.0)
+        assert asyncio.get_running_loop().time() - begun < 3
+        assert stage.delivery.endings == Endings(lost=1)
 
     play(act)
 

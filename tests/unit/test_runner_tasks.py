@@ -312,6 +312,7 @@ def test_defect_10_D04_lease_is_kept_until_the_server_has_the_result(theatre: Th
         await passing(25)
         assert stage.leases.kept == 1
         assert [at - START for at, _ in client.beats] == pytest.approx(range(2, 26, 2))
+        client.away = None
         await passing(60)
         assert stage.leases.kept == 0
         assert stage.heard.names.count("TaskUpdateCompleted") == 1
@@ -319,6 +320,7 @@ def test_defect_10_D04_lease_is_kept_until_the_server_has_the_result(theatre: Th
 
     client = FakeClient(tasks("a", responseTimeoutSeconds=5))
     client.update_errors.extend([unavailable()] * 3)
+    client.away = unavailable()
     theatre.show(play, client, lease_extend_enabled=True)
 
 

@@ -18,6 +18,7 @@ from podium.models.tasks import (
     TaskIds,
     TaskResult,
     TaskResultStatus,
+    TaskState,
 )
 from podium.models.wire import (
     Wire,
@@ -50,6 +51,7 @@ __all__ = [
     "TaskIds",
     "TaskResult",
     "TaskResultStatus",
+    "TaskState",
     "Wire",
     "Workflow",
     "WorkflowDef",

@@ -180,3 +180,10 @@ class TaskIds(Wire):
 
     task_id: str
     workflow_instance_id: str
+
+
+class TaskState(Wire):
+    """The least of a task that tells whether its result is still wanted."""
+
+    status: str
+    worker_id: str | None = None

@@ -1,0 +1,126 @@
+"""One update, sent once: which call it takes, how long its answer is awaited, and what a refusal means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, SupersededError
+from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult
+from podium.polled import UNKNOWN_TASK
+
+if TYPE_CHECKING:
+    from podium.client import AsyncClient
+    from podium.frames import Outcome
+    from podium.outbox import Waiting
+
+logger = logging.getLogger("podium.delivery")
+
+#: How long the first attempt waits for its answer: these seconds, and the time that a line of so many bytes a second
+#: takes for the body.
+FIRST_ANSWER: Final = 10.0
+_SLOW_LINE: Final = 100_000
+#: Log lines beyond this many are sent several to a request.
+_SINGLE_LOG_LINES: Final = 90
+_LINES_PER_REQUEST: Final = 500
+#: The server sorts lines by milliseconds: a surplus line must not get the same one as the last line before it.
+_LOG_TICK: Final = 0.002
+
+
+class Updates:
+    """Sends updates, one attempt each. Every method that sends raises PodiumError if the server did not take it."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        #: False once the server has shown that it has no update-v2.
+        self._has_v2 = True
+
+    async def send_first(self, body: bytes, *, want_next: bool) -> bytes | None:
+        """Send an update without much patience: a connection may have died silently, and the slot is held meanwhile.
+
+        A server that is merely slow has the configured request timeout from the second attempt on.
+        """
+        limit = FIRST_ANSWER + len(body) / _SLOW_LINE
+        try:
+            async with asyncio.timeout(limit):
+                return await self.send(body, want_next=want_next)
+        except PodiumError:
+            raise
+        except TimeoutError:
+            raise CutError(f"no answer within {limit:.0f} s") from None
+
+    async def send(self, body: bytes, *, want_next: bool) -> bytes | None:
+        """Send an update; return the next task's JSON if ``want_next`` and the server handed one out."""
+        if not (want_next and self._has_v2):
+            await self._client.post_result(body)
+            return None
+        try:
+            return await self._client.post_result_v2(body)
+        except ApiError as error:
+            if not _may_lack_endpoint(error):
+                raise
+            await self._client.post_result(body)  # if the task is what is unknown, this says so
+            self._has_v2 = False
+            logger.info("the server has no update-v2 (%s): results are sent to POST /tasks from now on", error)
+            return None
+
+    async def look(self, entry: Waiting) -> SupersededError | bool | None:
+        """Ask the server about a task that it may have given up: it would not say so when the result comes.
+
+        Returns the error if that is so, True if it has this very result already, None if the result is to be sent.
+        """
+        try:
+            state = await self._client.get_task_state(entry.task.task_id)
+        except NotFoundError as error:
+            return SupersededError(str(error))
+        except ApiError as error:
+            if may_heal(error) and not isinstance(error, AuthError):
+                raise
+            return None  # whoever may not look may still report
+        if state.status not in TERMINAL_TASK_STATUSES:
+            return None
+        if state.status == entry.status and state.worker_id in {entry.worker_id, None}:
+            return True
+        return SupersededError(f"the task is {state.status}")
+
+    async def send_surplus_logs(self, task_id: str, outcome: Outcome) -> bytes:
+        """Send the log lines that the update has no room for, ahead of it; return the update's body.
+
+        They arrive later than the lines of the update were written, so the server's order by time is right, and
+        whoever sees the task end sees all its lines. What cannot be sent alone goes into the last line of the update.
+        """
+        if not outcome.surplus_logs:
+            return outcome.body
+        lines = [line or " " for line in outcome.surplus_logs]  # the server refuses an empty body
+        starts = range(_SINGLE_LOG_LINES, len(lines), _LINES_PER_REQUEST)
+        chunks = lines[:_SINGLE_LOG_LINES] + ["\n".join(lines[start : start + _LINES_PER_REQUEST]) for start in starts]
+        await asyncio.sleep(_LOG_TICK)
+        for number, chunk in enumerate(chunks):
+            try:
+                async with asyncio.timeout(FIRST_ANSWER):
+                    await self._client.append_task_log(task_id, chunk)
+            except (PodiumError, TimeoutError) as error:
+                problem = str(error) or f"no answer within {FIRST_ANSWER:.0f} s"
+                logger.warning("log lines of task %s are sent with its result, together: %s", task_id, problem)
+                return _with_joined_logs(outcome.body, chunks[number:])
+        return outcome.body
+
+
+def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
+    result = msgspec.json.decode(body, type=TaskResult)
+    last = result.logs[-1]
+    result.logs[-1] = TaskExecLog(log="\n".join([last.log, *rest]), created_time=last.created_time)
+    return msgspec.json.encode(result)
+
+
+def may_heal(error: PodiumError) -> bool:
+    """Whether the same request may be taken later; credentials that are refused now may be accepted then."""
+    return isinstance(error, AuthError) or getattr(error, "retryable", False)
+
+
+def _may_lack_endpoint(error: ApiError) -> bool:
+    """Whether it may be update-v2 itself that is missing: a 404 that does not speak of a task, or a 405."""
+    return error.status == 405 or (error.status == 404 and not error.message.startswith(UNKNOWN_TASK))
