@@ -23,7 +23,7 @@ from podium.context import DEFAULT_CALLBACK_SECONDS, TaskContext, TaskInProgress
 from podium.convert import check_depth, to_json, to_output
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
-from podium.models import Task, TaskExecLog, TaskResult, TaskResultStatus
+from podium.models import MAX_OUTPUT, Task, TaskExecLog, TaskResult, TaskResultStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -155,6 +155,12 @@ class Attempt:
         A task that was not read has no ids here: the outcome's body stays empty, and the engine words it.
         """
         context = self._task_context
+        output = _encode(result.output_data)
+        if len(output) > MAX_OUTPUT:
+            output, cause = b"{}", _too_large(result, len(output), cause)
+        size = len(output)
+        result.output_data = msgspec.Raw(output)  # type: ignore[assignment]  # measured, then embedded
+        del output
         if context is not None:
             task = context.get_task()
             result.task_id, result.workflow_instance_id = task.task_id, task.workflow_instance_id
@@ -167,8 +173,6 @@ class Attempt:
         result.worker_id = self.worker.worker_id
         surplus = [line.log for line in result.logs[LOGS_PER_UPDATE:]]
         result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
-        output = _encode(result.output_data)
-        result.output_data = msgspec.Raw(output)  # type: ignore[assignment]  # measured, then embedded
         return Outcome(
             key=self.key,
             status=result.status,
@@ -176,7 +180,7 @@ class Attempt:
             surplus_logs=[encodable(line) for line in surplus],
             started=self._started,
             duration=time.monotonic() - self._begun,
-            output_size=len(output),
+            output_size=size,
             cause=cause,
         )
 
@@ -248,6 +252,26 @@ def _without_own_frames(error: traceback.TracebackException) -> traceback.Traceb
         part.stack = traceback.StackSummary.from_list(list(foreign))
         parts += [other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None]
     return error
+
+
+def _too_large(result: TaskResult, size: int, cause: Cause | None) -> Cause:
+    """Make a failure of a result whose output the server would not take, and return its cause; it may be one already.
+
+    It is a terminal one: that is how the server ends such a task, and the next attempt would most often do the same
+    work for as large an output.
+    """
+    problem = (
+        f"the output has {size / 2**20:.1f} MB of JSON, and the server takes {MAX_OUTPUT >> 20} MB "
+        f"({MAX_OUTPUT >> 10} KB) at most: store it elsewhere, and return where"
+    )
+    if cause is not None:
+        result.log(f"The output was left out: {problem}")
+        return cause
+    cause = Cause("OutputTooLarge", problem)
+    result.status = TaskResultStatus.FAILED_WITH_TERMINAL_ERROR
+    result.reason_for_incompletion = reason_of(cause)
+    result.callback_after_seconds = 0
+    return cause
 
 
 def reason_of(cause: Cause) -> str:

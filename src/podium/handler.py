@@ -313,6 +313,7 @@ class TaskHandler:
             update_retry_delays=self._update_retry_delays,
             on_request=self._instruments.on_request,
             on_restart=self._instruments.on_restart,
+            watch=self._instruments,
         )
 
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import ConfigError
+from podium.outbox import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from podium.transport import RequestHook
 
 
-class Instruments:
+class Instruments(Watch):
     """The metrics of one TaskHandler: of its ``metrics_settings``, and of collectors among its listeners.
 
     Without either it does nothing, and loads nothing.
@@ -48,6 +49,21 @@ class Instruments:
         for collector in self._collectors:
             for task_type in task_types:
                 collector.increment_worker_restart(task_type)
+
+    def on_waiting(self, count: int, size: int) -> None:
+        """Show how many results wait."""
+        for collector in self._collectors:
+            collector.set_waiting_results(count, size)
+
+    def on_superseded(self, task_type: str) -> None:
+        """Count a result that came too late."""
+        for collector in self._collectors:
+            collector.increment_superseded_result(task_type)
+
+    def on_spool_failure(self) -> None:
+        """Count a failure of the spool's disk."""
+        for collector in self._collectors:
+            collector.increment_spool_error()
 
     def start(self, probes: Mapping[str, HealthSource], processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
         """Show the metrics, ``probes``, and what ``processes`` need; raises StartError if a port or file is refused."""

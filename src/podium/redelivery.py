@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from podium.backoff import Backoff
-from podium.errors import ApiError, NotFoundError, PodiumError, TransportError
+from podium.errors import ApiError, AuthError, NotFoundError, PodiumError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ MOST_AT_ONCE: Final = 8
 PROBE_PAUSE: Final = 2.0
 PROBE_PATIENCE: Final = 5.0
 OUTAGE_PAUSE: Final = 1.0
+#: The same for credentials that are refused: nothing heals that by itself, and a successful poll tells when it has.
+REFUSED_PAUSE: Final = 10.0
 #: A server that answers but takes no update is tried at once when it answers, then after 2, 4, 8 ... s.
 FUTILE_BACKOFF: Final = Backoff(2.0, 30.0)
 #: A result that alone was refused for now: 1, 2, 4 ... s, if the server takes others meanwhile.
@@ -134,7 +136,8 @@ class Redelivery:
             self._quiet_until = now + FUTILE_BACKOFF.delay(self._futile)
         self._down, self._answers, self._window = error, False, 1
         wish = min(getattr(error, "retry_after", None) or 0.0, LONGEST_WISH)
-        self._not_before = now + max(OUTAGE_PAUSE, Backoff(wish, wish, jitter=0.2).delay(1))
+        pause = REFUSED_PAUSE if isinstance(error, AuthError) else OUTAGE_PAUSE
+        self._not_before = now + max(pause, Backoff(wish, wish, jitter=0.2).delay(1))
         self._next_probe = max(now + PROBE_PAUSE, self._not_before, self._quiet_until)
         for entry in self._resting():
             if entry.scheduled <= now or self.hurried:

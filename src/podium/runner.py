@@ -28,7 +28,7 @@ from podium.events import (
     TaskPaused,
 )
 from podium.frames import Cause, Outcome
-from podium.models import TaskResultStatus
+from podium.models import LARGE_OUTPUT, MAX_OUTPUT, TaskResultStatus
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
 from podium.records import TASK_FIELDS
 from podium.trouble import FAILURE_BACKOFF, Trouble
@@ -98,6 +98,7 @@ class Runner:
         #: Whether no further poll starts.
         self.stopping = False
         self._wake = asyncio.Event()
+        self._said_large = False
         #: Ids of the tasks that are ours: those that wait for a slot, and those that have one.
         self._in_hand: set[str] = set()
         self._waiting: deque[PolledTask] = deque()
@@ -322,6 +323,13 @@ class Runner:
         duration = outcome.duration * 1000
         if outcome.status in {TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS}:
             size = outcome.output_size
+            if size > LARGE_OUTPUT and not self._said_large:
+                self._said_large = True
+                logger.warning(
+                    "worker %r: an output of %.1f MB; the server stores what is over %d MB outside of its database, "
+                    "and fails a task with more than %d MB",
+                    self._task_type, size / 2**20, LARGE_OUTPUT >> 20, MAX_OUTPUT >> 20,
+                )  # fmt: skip
             self._announce_of(task, TaskExecutionCompleted, outcome, duration_ms=duration, output_size_bytes=size)
         else:
             cause = outcome.cause or Cause(outcome.status, "the function returned this state")

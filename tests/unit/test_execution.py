@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -523,3 +524,59 @@ def test_recursion_limit_is_left_alone() -> None:
     limit = sys.getrecursionlimit()
     outcome_of(samples.recurses)
     assert sys.getrecursionlimit() == limit
+
+
+# the size of outputs
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.mark.parametrize(("size", "status"), [(4, "COMPLETED"), (9.9, "COMPLETED"), (11, "FAILED_WITH_TERMINAL_ERROR")])
+def test_C12_output_that_the_server_would_not_take_fails_here(size: float, status: str) -> None:
+    outcome = outcome_of(lambda: {"a": "x" * int(size * MEGABYTE)})
+    assert outcome.status == status
+    body = json.loads(outcome.body)
+    assert body["status"] == status
+    if status == "COMPLETED":
+        assert outcome.output_size > size * MEGABYTE
+        assert outcome.cause is None
+    else:
+        assert body["reasonForIncompletion"] == (
+            "OutputTooLarge: the output has 11.0 MB of JSON, and the server takes 10 MB (10240 KB) at most: store it "
+            "elsewhere, and return where"
+        )
+        assert outcome.cause is not None
+        assert len(outcome.body) < 1000
+
+
+def test_C12_size_is_that_of_the_json_in_utf_8() -> None:
+    assert outcome_of(lambda: {"a": "ü" * (6 * MEGABYTE)}).status == "FAILED_WITH_TERMINAL_ERROR"
+    assert outcome_of(lambda: {"a": "u" * (6 * MEGABYTE)}).status == "COMPLETED"
+
+
+def test_C12_failure_with_a_large_output_stays_that_failure() -> None:
+    def function() -> None:
+        get_task_context().set_output({"a": "x" * (11 * MEGABYTE)})
+        raise ValueError("no luck")
+
+    body = sent(function)
+    assert (body["status"], body["reasonForIncompletion"]) == ("FAILED", "ValueError: no luck")
+    assert "outputData" not in body or body["outputData"] == {}
+    assert any(line["log"].startswith("The output was left out: the output has 11.0 MB") for line in body["logs"])
+
+
+@pytest.mark.parametrize("size", [4, 11, 100])
+def test_C12_memory_stays_below_four_times_the_size(size: int) -> None:
+    code = f"""
+import json, resource
+from podium.execution import Attempt, Runnable, run_plain
+def function():
+    return {{"a": "x" * ({size} << 20)}}
+worker = Runnable.compile("f", function, is_async=False, thread_count=1, strict_schema=False, worker_id="me")
+attempt = Attempt(worker, 1, json.dumps({{"taskId": "t", "workflowInstanceId": "w"}}).encode())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run_plain(attempt)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    used = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert used < 4 * size

@@ -290,6 +290,17 @@ def test_defect_23_update_failures_and_restarts_are_counted_beside_the_rest() ->
     assert value(listener, "worker_restart_total", taskType="greet") == 1
 
 
+def test_waiting_results_and_failures_of_the_spool_are_shown_without_labels() -> None:
+    listener = collector()
+    listener.set_waiting_results(3, 4096)
+    listener.increment_superseded_result("greet")
+    listener.increment_spool_error()
+    assert value(listener, "task_results_waiting") == 3
+    assert value(listener, "task_results_waiting_bytes") == 4096
+    assert value(listener, "task_result_superseded_total", taskType="greet") == 1
+    assert value(listener, "result_spool_error_total") == 1
+
+
 def test_defect_50_label_values_are_escaped() -> None:
     listener = collector()
     wild = 'a"b\\c\nd{e="f"} 1\n../../x \udc80'

@@ -41,6 +41,14 @@ class Catalogue:
         self.update_errors = _counter(
             "task_update_error_total", _EXCEPTION, "Results that the server did not take in all attempts."
         )
+        self.waiting = _gauge("task_results_waiting", (), "Results that the server has not taken yet.")
+        self.waiting_bytes = _gauge("task_results_waiting_bytes", (), "Size of the results that wait.")
+        self.superseded = _counter(
+            "task_result_superseded_total", _TYPE, "Results that came too late: the server had given the task up."
+        )
+        self.spool_errors = _counter(
+            "result_spool_error_total", (), "Times that waiting results could not be written to disk."
+        )
         self.restarts = _counter("worker_restart_total", _TYPE, "Worker processes replaced after their death.")
         self.active = _gauge("active_workers", _TYPE, "Tasks in a worker's function right now.")
         self.poll_seconds = self._times("task_poll_time_seconds", _STATUS, "Time until a poll was answered.")

@@ -172,6 +172,19 @@ class MetricsCollector:
         """Count a result that could not be delivered."""
         self._catalogue.update_errors.add((task_type, _class_name(exception)))
 
+    def set_waiting_results(self, count: int, size: int) -> None:
+        """Say how many results, of how many bytes, wait for the server."""
+        self._catalogue.waiting.set((), count)
+        self._catalogue.waiting_bytes.set((), size)
+
+    def increment_superseded_result(self, task_type: str) -> None:
+        """Count a result that came too late."""
+        self._catalogue.superseded.add((task_type,))
+
+    def increment_spool_error(self) -> None:
+        """Count a failure of the disk that waiting results are written to."""
+        self._catalogue.spool_errors.add(())
+
     def increment_worker_restart(self, task_type: str) -> None:
         """Count a child process of that worker that was replaced after its death."""
         self._catalogue.restarts.add((task_type,))

@@ -11,6 +11,8 @@ from podium.models.definitions import (
     WorkflowTask,
 )
 from podium.models.tasks import (
+    LARGE_OUTPUT,
+    MAX_OUTPUT,
     TERMINAL_TASK_STATUSES,
     Task,
     TaskExecLog,
@@ -37,6 +39,8 @@ from podium.models.workflows import (
 )
 
 __all__ = [
+    "LARGE_OUTPUT",
+    "MAX_OUTPUT",
     "TERMINAL_TASK_STATUSES",
     "TERMINAL_WORKFLOW_STATUSES",
     "BulkResponse",

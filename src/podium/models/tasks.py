@@ -35,6 +35,13 @@ TERMINAL_TASK_STATUSES = frozenset(
 )
 
 
+#: Bytes of an output's JSON. The server fails a task with more (ConductorProperties.java,
+#: maxTaskOutputPayloadSizeThreshold: 10240 KB), and stores what is above the other limit outside of its database
+#: (taskOutputPayloadSizeThreshold: 3072 KB), where it is slow to read; both can be set there.
+MAX_OUTPUT = 10240 * 1024
+LARGE_OUTPUT = 3072 * 1024
+
+
 class TaskExecLog(Wire):
     """One line of a task's execution log."""
 
