@@ -12,7 +12,8 @@ from typing import Any
 from podium.crew.launch import StartMethod, make_launcher
 from podium.crew.link import ChildLink
 from podium.crew.logs import ChildLogs
-from podium.crew.process import ProcessCrew, RestartPolicy
+from podium.crew.place import RestartPolicy
+from podium.crew.process import ProcessCrew
 from podium.frames import Boot, Outcome, WorkerRef
 from podium.polled import read_task
 from podium.preparation import main_preparation

@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
-        "metrics", "logs", "records", "ends", "testimony", "stacks",
+        "metrics", "logs", "records", "ends", "testimony", "memory",
         "endings", "outbox", "redelivery", "spool", "spoolfile", "updates",
     },
     {"crew", "status", "monitor", "engine", "health", "plan", "instruments", "handler"},

@@ -321,6 +321,9 @@ class Engine:
                     parts.wake_runners,
                     plan.on_restart,
                     self._child_logs,
+                    recycling=crew_plan.recycling,
+                    on_recycle=plan.on_recycle,
+                    max_crashes=[worker.options.max_crashes for worker in crew_plan.workers],
                 )
             parts.crews.append(crew)
             for place, (worker, worker_id) in enumerate(zip(crew_plan.workers, crew_plan.worker_ids, strict=True)):

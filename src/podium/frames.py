@@ -126,9 +126,13 @@ class Outcome(_Frame, tag="outcome"):
 
 
 class Beat(_Frame, tag="beat"):
-    """The child's event loop turns. ``lag`` is how many seconds later than due it came to say so."""
+    """The child's event loop turns. ``lag`` is how many seconds later than due it came to say so.
+
+    ``memory`` is how much the child has resident, in bytes.
+    """
 
     lag: float
+    memory: int = 0
 
 
 ToChild = Boot | Run | Cancel | Exit

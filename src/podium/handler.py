@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from podium.backoff import is_duration
 from podium.config import Configuration
-from podium.crew.process import RestartPolicy
+from podium.crew.place import RestartPolicy
 from podium.delivery import UPDATE_RETRY_DELAYS
 from podium.discovery import counted, summary_of
 from podium.discovery import import_modules as import_modules_by_name
@@ -258,9 +258,10 @@ class TaskHandler:
         """Return a dict per worker; an empty list if nothing runs.
 
         Keys: worker, domain, worker_id; pid, pids, alive, exitcode (of the last child that died, negative for a
-        signal), restart_count; paused, polling, running (tasks in hand), slots, last_poll_seconds_ago (None before
-        the first), poll_failure (why the last poll failed, else None); problem (what keeps the worker from its work,
-        else None), unready (why it can take no work now, else None).
+        signal), restart_count (after deaths), recycle_count (after long service); paused, polling, running (tasks in
+        hand), slots, last_poll_seconds_ago (None before the first), poll_failure (why the last poll failed, else
+        None); problem (what keeps the worker from its work, else None), unready (why it can take no work now, else
+        None).
         """
         engine = self._engine
         if engine is None or engine.ended:
@@ -314,6 +315,7 @@ class TaskHandler:
             on_request=self._instruments.on_request,
             on_restart=self._instruments.on_restart,
             watch=self._instruments,
+            on_recycle=self._instruments.on_recycle,
         )
 
 

@@ -64,6 +64,11 @@ class Instruments(Watch):
         """Count a failure of the spool's disk."""
         for collector in self._collectors:
             collector.increment_spool_error()
+    def on_recycle(self, task_types: Sequence[str]) -> None:
+        """Count the replacement of a child that runs these workers and has served long enough."""
+        for collector in self._collectors:
+            for task_type in task_types:
+                collector.increment_worker_recycle(task_type)
 
     def start(self, probes: Mapping[str, HealthSource], processes: Callable[[], Iterable[tuple[str, int]]]) -> None:
         """Show the metrics, ``probes``, and what ``processes`` need; raises StartError if a port or file is refused."""

@@ -38,6 +38,7 @@ from podium.frames import (
     encode,
 )
 from podium.loops import beat, loop_factory
+from podium.memory import resident_memory
 from podium.pool import TaskPool
 from podium.preparation import prepare
 from podium.records import RecordSender, TaskRecords
@@ -225,7 +226,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     _, member = await loop.create_unix_connection(lambda: _Member(reader, workers, attendance), sock=sock)
-    beat(loop, beat_interval, lambda lag: member.send(Beat(lag)))
+    beat(loop, beat_interval, lambda lag: member.send(Beat(lag, resident_memory())))
     member.send(Ready(os.getpid()))
     for frame in early:
         member.handle(frame)

@@ -131,6 +131,18 @@ class WorkerOptions:
     )
     group: str | None = _option(None, _TEXT, "workers of the same group share their child processes")
     processes: int | None = _option(None, _number(1), "number of child processes; None is the TaskHandler's")
+    max_crashes: int = _option(
+        3, _number(0), "a task in whose hands so many child processes have died is not retried any more; 0 is no limit"
+    )
+    max_tasks: int | None = _option(
+        None, _number(1), "a child process is replaced after so many tasks, without a gap; None is never"
+    )
+    max_rss_mb: int | None = _option(
+        None, _number(1), "a child process that has so many MB of memory resident is replaced, without a gap"
+    )
+    max_age_seconds: float | None = _option(
+        None, _number(1, whole=False), "a child process is replaced after so many seconds, without a gap; None is never"
+    )
 
     def __post_init__(self) -> None:
         for option in OPTIONS:

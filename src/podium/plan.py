@@ -9,6 +9,7 @@ import msgspec
 
 from podium.config import default_worker_id
 from podium.crew.launch import START_METHODS, import_depth, make_launcher
+from podium.crew.recycling import NEVER, RSS_INTERVAL, Recycling
 from podium.errors import ConfigError, DeclarationError
 from podium.frames import Boot, WorkerRef
 from podium.member import compile_worker
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from podium.config import Configuration
     from podium.crew.launch import Launcher, StartMethod
-    from podium.crew.process import RestartPolicy
+    from podium.crew.place import RestartPolicy
     from podium.execution import Runnable
     from podium.monitor import Monitoring
     from podium.options import Isolation
@@ -37,6 +38,8 @@ class CrewPlan:
     processes: int
     #: For a process crew; None for the thread crew.
     boot: Boot | None = None
+    #: When a child of a process crew has served long enough.
+    recycling: Recycling = NEVER
     #: For the thread crew; None for a process crew.
     runnables: list[Runnable] | None = None
 
@@ -57,6 +60,8 @@ class Plan:
     on_request: RequestHook | None
     #: Called when a dead child is to be replaced, with the names of its workers.
     on_restart: Callable[[Sequence[str]], None]
+    #: The same for a child that was replaced because it had served long enough.
+    on_recycle: Callable[[Sequence[str]], None]
     #: Is told of results that wait; None if nobody wants to know.
     watch: Watch | None = None
 
@@ -104,6 +109,8 @@ def plan_crews(
     crews = []
     if in_process:
         ids = [_worker_id(worker) for worker in in_process]
+        for worker in in_process:
+            _refuse_recycling(worker)
         runnables = [compile_worker(_ref(worker), worker.function) for worker in in_process]
         crews.append(CrewPlan(workers=in_process, worker_ids=ids, processes=1, runnables=runnables))
     if not isolated:
@@ -121,19 +128,30 @@ def plan_crews(
             depth = import_depth(refs[id(worker)], worker.function, defaults.start_method)
             refs[id(worker)] = msgspec.structs.replace(refs[id(worker)], depth=depth)
     for title, members in _groups(isolated, defaults).items():
+        recycling = Recycling.strictest(worker.options for worker in members)
         boot = Boot(
             title=title,
             workers=[refs[id(worker)] for worker in members],
             imports=imports,
             preparation=preparation,
             log_levels=surroundings.log_levels,
-            beat_interval=surroundings.beat_interval,
+            # Each sign of life tells the memory of the child, too.
+            beat_interval=surroundings.beat_interval or (RSS_INTERVAL if recycling.max_rss_mb is not None else 0.0),
         )
         ids = [_worker_id(worker) for worker in members]
-        crews.append(
-            CrewPlan(workers=members, worker_ids=ids, processes=_processes(title, members, defaults), boot=boot)
-        )
+        processes = _processes(title, members, defaults)
+        crews.append(CrewPlan(workers=members, worker_ids=ids, processes=processes, boot=boot, recycling=recycling))
     return crews, launcher
+
+
+def _refuse_recycling(worker: Worker) -> None:
+    limits = ("max_tasks", "max_rss_mb", "max_age_seconds")
+    stated = [f"{name}={limit!r}" for name in limits if (limit := getattr(worker.options, name)) is not None]
+    if stated:
+        raise DeclarationError(
+            f"worker {worker.task_definition_name!r}: {', '.join(stated)} is about child processes, and "
+            'isolation="thread" has none: leave it out, or use isolation="process"'
+        )
 
 
 def _isolation(worker: Worker, defaults: Defaults) -> Isolation:

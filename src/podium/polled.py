@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,6 +12,9 @@ from podium.answers import flattened, printable
 from podium.errors import AnswerError
 from podium.frames import Cause, Outcome
 from podium.models import TaskExecLog, TaskHead, TaskIds, TaskResult, TaskResultStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _head_decoder = msgspec.json.Decoder(TaskHead)
 _encode = msgspec.json.encode
@@ -128,9 +131,16 @@ def give_back_body(task: PolledTask, worker_id: str) -> bytes:
 
 
 def failure(
-    ids: TaskIds, key: int, worker_id: str, cause: Cause, *, terminal: bool = False, started: float | None = None
+    ids: TaskIds,
+    key: int,
+    worker_id: str,
+    cause: Cause,
+    *,
+    terminal: bool = False,
+    started: float | None = None,
+    details: Sequence[str] = (),
 ) -> Outcome:
-    """Return the outcome of a task that failed without its function having its say."""
+    """Return the outcome of a task that failed without its function having its say; ``details`` go into its log."""
     status = TaskResultStatus.FAILED_WITH_TERMINAL_ERROR if terminal else TaskResultStatus.FAILED
     now = time.time()
     result = TaskResult(
@@ -139,7 +149,7 @@ def failure(
         status=status,
         reason_for_incompletion=cause.message,
         worker_id=worker_id,
-        logs=[TaskExecLog(log=cause.message, created_time=int(now * 1000))],
+        logs=[TaskExecLog(log=line, created_time=int(now * 1000)) for line in (cause.message, *details)],
     )
     begun = now if started is None else started
     return Outcome(key, status, _encode(result), [], begun, max(0.0, now - begun), 2, cause)

@@ -33,10 +33,8 @@ def processes_of(crew: AnyCrew) -> Iterator[tuple[str, int]]:
 
 
 def links_of(crew: AnyCrew) -> list[ChildLink]:
-    """Return a crew's children that can run tasks; a thread crew has none."""
-    members = crew.members if isinstance(crew, ProcessCrew) else []
-    links = [member.link for member in members]  # once each: the loop changes them
-    return [link for link in links if link is not None]
+    """Return a crew's children; a thread crew has none."""
+    return crew.links if isinstance(crew, ProcessCrew) else []
 
 
 def describe_runner(runner: Runner, crew: AnyCrew) -> str:
@@ -120,6 +118,7 @@ def status_of(runner: Runner, crew: AnyCrew, stuck_after: float) -> dict[str, An
         "alive": crew.alive,
         "exitcode": next((member.exit_code for member in members if member.exit_code is not None), None),
         "restart_count": sum(member.restarts for member in members),
+        "recycle_count": sum(member.recycles for member in members),
         "paused": runner.paused,
         "polling": not (runner.paused or runner.stopping) and problem is None,
         "running": runner.running,

@@ -26,7 +26,7 @@ def test_killed_child_fails_its_task_within_two_seconds_and_the_retry_completes(
         workflow_id = rig.start(samples.dies_once, by="SIGKILL")
         until(lambda: rig.task(workflow_id, 0).status == "FAILED", "the failure", deadline=5)
         first, second = rig.finish(workflow_id).tasks
-    assert first.reason_for_incompletion == "worker process killed by SIGKILL"
+    assert "worker process killed by SIGKILL" in str(first.reason_for_incompletion)
     assert first.end_time - first.start_time < 2000  # by the server's clock: handed out, killed, reported
     assert second.output_data == {"survived": True}
 

@@ -171,7 +171,7 @@ def test_crash_loop_is_told_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> 
             rig.run(log_samples.logs_and_dies, how="exit", lines=0)
         until(lambda: handler.get_worker_status()[0]["restart_count"] == 4, "four restarts")
         until(handler.is_healthy, "the last child")
-    told = [record.getMessage() for record in caplog.records if record.name == "podium.crew.process"]
+    told = [record.getMessage() for record in caplog.records if record.name == "podium.crew.place"]
     assert len(told) == 2, told
     assert "worker process exited with code 3; pid" in told[0]
     assert "runs again, pid" in told[1]

@@ -46,8 +46,8 @@ def test_status_of_a_worker(rig: Rig, mode: dict[str, Any]) -> None:
         assert (pid == os.getpid()) == (mode["isolation"] == "thread")
         assert status == {
             "worker": rig.name_of(samples.returns_none), "domain": "d", "worker_id": "me", "pids": [pid],
-            "alive": True, "exitcode": None, "restart_count": 0, "paused": False, "polling": True, "running": 0,
-            "slots": 4, "poll_failure": None, "problem": None, "unready": None,
+            "alive": True, "exitcode": None, "restart_count": 0, "recycle_count": 0, "paused": False,
+            "polling": True, "running": 0, "slots": 4, "poll_failure": None, "problem": None, "unready": None,
         }  # fmt: skip
         assert handler.is_healthy()
     assert not handler.is_healthy()

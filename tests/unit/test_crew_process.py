@@ -8,8 +8,10 @@ import pytest
 
 from podium import logs
 from podium.crew.launch import SpawnLauncher
+from podium.crew.link import Source
 from podium.crew.logs import ChildLogs
-from podium.crew.process import Member, RestartPolicy, _indented
+from podium.crew.place import Member, RestartPolicy, Shared, _indented
+from podium.crew.recycling import Recycling
 from podium.frames import Boot, Preparation
 from podium.records import encode_record, plain_fields
 
@@ -21,7 +23,12 @@ def test_same_end_is_told_once_and_then_with_its_number(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    member = Member("w\n", BOOT, [], SpawnLauncher(), RestartPolicy(), lambda: None, lambda: None, ChildLogs())
+    shared = Shared(
+        source=Source(BOOT, [], SpawnLauncher(), ChildLogs()), restart=RestartPolicy(), recycling=Recycling(),
+        alone=True, on_change=lambda: None, on_restart=lambda: None, on_recycle=lambda: None,
+        on_death=lambda _death, _lost: None,
+    )  # fmt: skip
+    member = Member("w\n", shared)
     for _ in range(3):
         member._complain("worker process killed by SIGKILL", "; it was idle")
     member._complain("could not be restarted: no process to be had", "")

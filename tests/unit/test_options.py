@@ -30,7 +30,8 @@ def test_defaults() -> None:
         "poll_interval": 100, "domain": None, "worker_id": None, "thread_count": 1,
         "register_task_def": False, "poll_timeout": 100, "lease_extend_enabled": False, "task_def": None,
         "overwrite_task_def": True, "strict_schema": False, "register_schema": None, "paused": False,
-        "isolation": None, "group": None, "processes": None,
+        "isolation": None, "group": None, "processes": None, "max_crashes": 3, "max_tasks": None,
+        "max_rss_mb": None, "max_age_seconds": None,
     }  # fmt: skip
 
 

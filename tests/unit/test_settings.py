@@ -46,6 +46,10 @@ SAMPLES: dict[str, tuple[tuple[str, Any], tuple[str, Any], Any]] = {
     "isolation": (("thread", "thread"), (" Process ", "process"), "thread"),
     "group": (("own", "own"), ("all", "all"), "code"),
     "processes": (("2", 2), ("3", 3), 4),
+    "max_crashes": (("0", 0), ("1", 1), 2),
+    "max_tasks": (("2", 2), ("3", 3), 4),
+    "max_rss_mb": (("200", 200), ("300", 300), 400),
+    "max_age_seconds": (("2", 2), ("2.5", 2.5), 3),
 }
 
 

@@ -15,18 +15,15 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from podium import member
 from podium.ends import Ends
 from podium.frames import BootFailed, FrameReader, Preparation, encode
-
-if TYPE_CHECKING:
-    import resource
+from podium.memory import peak_memory
 
 
 class Preload(msgspec.Struct, array_like=True, tag="preload"):
@@ -127,8 +124,3 @@ def _report_exits(control: socket.socket) -> None:
         if pid == 0:
             return
         control.sendall(encode(Exited(pid, os.waitstatus_to_exitcode(status), peak_memory(usage))))
-
-
-def peak_memory(usage: resource.struct_rusage) -> int:
-    """Return the most memory in bytes that a process had resident."""
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

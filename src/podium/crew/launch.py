@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
 import podium
 from podium import member
 from podium.answers import printable
-from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded, peak_memory
+from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
 from podium.ends import Ends
 from podium.errors import ConfigError, StartError
 from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encode
+from podium.memory import peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ class Child:
         self.pid = pid
         self.ends = ends
         self.peak_memory = 0
+        self._swept = False
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     def set_exited(self, code: int | None, peak_memory: int = 0) -> None:
@@ -67,6 +69,9 @@ class Child:
 
     def sweep(self) -> None:
         """Kill what the tasks of the process have started and left in its process group."""
+        if self._swept:  # by now its id may be another's
+            return
+        self._swept = self.exited.done()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from podium import stacks
+from podium.crew.death import OOM_KILLS, Death, fault_in
 from podium.crew.inquiry import stack_of
-from podium.crew.launch import describe_exit
+from podium.crew.recycling import NEVER
 from podium.crew.streams import ErrorStream, RecordStream
 from podium.errors import StartError
 from podium.frames import (
@@ -19,7 +20,6 @@ from podium.frames import (
     Boot,
     BootFailed,
     Cancel,
-    Cause,
     Exit,
     FrameReader,
     Outcome,
@@ -28,30 +28,56 @@ from podium.frames import (
     ToParent,
     encode,
 )
-from podium.polled import Interrupted, PolledTask, failure, ids_of, was_cancelled
+from podium.polled import Interrupted, PolledTask, was_cancelled
 
 if TYPE_CHECKING:
-    from podium.crew.launch import Child
+    from collections.abc import Callable
+
+    from podium.crew.launch import Child, Launcher
     from podium.crew.logs import ChildLogs
+    from podium.crew.recycling import Allowance
 
 #: How long outcomes may still arrive from a child that is known to be dead: they are in the socket already.
 _LAST_WORDS: Final = 1.0
 
 
 @dataclass(slots=True)
-class _InHand:
-    """A task that the child is executing."""
+class InHand:
+    """A task that a child is executing, or was when it died."""
 
+    key: int
     worker: int
     task: PolledTask
     future: asyncio.Future[Outcome]
+    #: Epoch seconds.
     started: float
+    #: Whether it may be what ended the child.
+    is_culprit: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the children of a crew are made of."""
+
+    boot: Boot
+    functions: list[Callable[..., Any]]
+    launcher: Launcher
+    logs: ChildLogs
+
+    async def child(self, title: str, allowance: Allowance | None = None) -> ChildLink:
+        """Start a child, which is to be opened then."""
+        OOM_KILLS.look()  # what was killed before is none of ours
+        child = await self.launcher.launch(self.functions)
+        return ChildLink(title, self.boot, child, self.logs, allowance or NEVER.allowance(alone=True))
 
 
 class ChildLink(asyncio.Protocol):
-    """One child, from its launch to its death; a successor gets a link of its own."""
+    """One child, from its launch to its death; a successor gets a link of its own.
 
-    def __init__(self, title: str, boot: Boot, child: Child, logs: ChildLogs) -> None:
+    When it has used up its ``allowance``, ``spent`` resolves to the reason, and nothing else happens.
+    """
+
+    def __init__(self, title: str, boot: Boot, child: Child, logs: ChildLogs, allowance: Allowance) -> None:
         self.title = title
         self.pid = child.pid
         #: Tasks in execution, per worker of the crew.
@@ -59,10 +85,12 @@ class ChildLink(asyncio.Protocol):
         #: Monotonic time of the last sign of life from the child's loop, and how many seconds late its last beat was.
         self.last_heard = time.monotonic()
         self.lag = 0.0
+        #: Memory that the child had resident when it was heard last, in bytes, and the most that it ever had.
+        self.memory = self._peak = 0
         self._boot = boot
         self._child = child
         self._keys = itertools.count(1)
-        self._in_hand: dict[int, _InHand] = {}
+        self._in_hand: dict[int, InHand] = {}
         self._cancelled: set[int] = set()
         #: Why podium has killed the child; empty if it has not.
         self._killed_for = ""
@@ -71,6 +99,11 @@ class ChildLink(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._records = RecordStream(child.ends.records, logs)
         self._errors = ErrorStream(child.ends.errors, logs)
+        self._allowance = allowance
+        self._ageing: asyncio.TimerHandle | None = None
+        #: Whether the child is to end as soon as it has finished what it has.
+        self._retiring = False
+        self.spent: asyncio.Future[str] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._eof: asyncio.Future[None] = self._loop.create_future()
 
@@ -85,9 +118,16 @@ class ChildLink(asyncio.Protocol):
         if not self._ready.done():
             await asyncio.wait([self._eof], timeout=_LAST_WORDS)
         if not self._ready.done():
-            ended = describe_exit(self._child.exited.result())
-            self._ready.set_exception(StartError(f"{self.title}: the worker process {ended} while starting"))
+            death = self._learn(self._child.exited.result())
+            self._ready.set_exception(StartError(f"{self.title}: while it was starting, the {death.reason}"))
         self._ready.result()
+        if self._allowance.age is not None:
+            self._ageing = self._loop.call_later(self._allowance.age, lambda: self._spend(self._allowance.age_used()))
+
+    @property
+    def exited(self) -> asyncio.Future[int | None]:
+        """Resolves to the exit code when the process has ended."""
+        return self._child.exited
 
     @property
     def alive(self) -> bool:
@@ -133,39 +173,84 @@ class ChildLink(asyncio.Protocol):
         ``future`` is that of its outcome. Of a coroutine, it is known only while it blocks the loop. Empty if unknown.
         """
         main, running = self._child.ends.testimony.threads()
-        key = next((key for key, entry in self._in_hand.items() if entry.future is future), 0)
-        return stacks.place_in(stack, running.get(key, main))
+        return stacks.place_in(stack, running.get(self._key_of(future) or 0, main))
 
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
         assert self._transport is not None
         key = next(self._keys)
-        self._in_hand[key] = _InHand(worker, task, future, time.time())
+        self._in_hand[key] = InHand(key, worker, task, future, time.time())
         self.busy[worker] += 1
         self._transport.write(encode(Run(key, worker, task.raw)))
+        if key >= self._allowance.tasks:
+            self._spend(self._allowance.tasks_used())
 
-    async def death(self) -> tuple[int | None, list[str]]:
-        """Wait for the child's end and fail what it held; return its exit code and the ids of those tasks."""
+    def holds(self, future: asyncio.Future[Outcome]) -> bool:
+        """Whether this child executes the task whose outcome that is."""
+        return self._key_of(future) is not None
+
+    def _key_of(self, future: asyncio.Future[Outcome]) -> int | None:
+        return next((key for key, entry in self._in_hand.items() if entry.future is future), None)
+
+    def _spend(self, why: str) -> None:
+        if not self.spent.done():
+            self.spent.set_result(why)
+
+    def spare(self, seconds: float) -> None:
+        """Let ``spent`` resolve again, so many seconds from now."""
+        why, self.spent = self.spent.result(), self._loop.create_future()
+        self._ageing = self._loop.call_later(seconds, self._spend, why)
+
+    def retire(self) -> None:
+        """Let the child end when it has finished what it has. It must not get more."""
+        self._retiring = True
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if not self._in_hand and self._transport is not None and self.alive:
+            self._transport.write(encode(Exit()))
+            self._loop.call_later(_LAST_WORDS, self._child.kill)
+
+    async def death(self) -> tuple[Death, list[InHand]]:
+        """Wait for the child's end; return what is known of it, and the tasks that it held, to be settled elsewhere."""
         exit_code = await self._child.wait()
         self._child.sweep()
         # The exit is known before the socket is read to its end: outcomes in it count.
         await asyncio.wait([self._eof], timeout=_LAST_WORDS)
+        main, running = self._child.ends.testimony.threads()
+        death = self._learn(exit_code)
         self._close()
-        lost = [entry.task.task_id for entry in self._in_hand.values()]
-        for key, entry in list(self._in_hand.items()):
-            cause = Cause("WorkerProcessDied", f"worker process {self.describe_end(exit_code)}")
-            worker_id = self._boot.workers[entry.worker].worker_id
-            self._settle(failure(ids_of(entry.task), key, worker_id, cause, started=entry.started))
-        return exit_code, lost
+        lost = list(self._in_hand.values())
+        self._in_hand.clear()
+        for entry in lost:
+            self.busy[entry.worker] -= 1
+            runs_in = running.get(entry.key)
+            if death.thread_id in running.values():
+                entry.is_culprit = runs_in == death.thread_id
+            elif death.thread_id == main:  # where coroutines run
+                entry.is_culprit = runs_in is None
+        return death, lost
+
+    def _learn(self, exit_code: int | None) -> Death:
+        """Return what is known of the end of the child, which is dead."""
+        self._errors.finish()
+        stack, thread_id = fault_in(self._child.ends.testimony.text(), exit_code)
+        if not stack:  # the user's own faulthandler may write there
+            stack, thread_id = fault_in(self._errors.tail, exit_code)
+        return Death(
+            exit_code=exit_code,
+            killed_for=self._killed_for,
+            peak_memory=max(self._child.peak_memory, self._peak),
+            was_oom=OOM_KILLS.happened(),
+            stack=stack,
+            thread_id=thread_id,
+            errors=self._errors.tail,
+        )
 
     def kill(self, why: str) -> None:
         """Kill the child: it is of no use any more. What it held becomes known by its death."""
         self._killed_for = why
         self._child.kill()
-
-    def describe_end(self, exit_code: int | None) -> str:
-        """Return how the child ended; a kill of podium's own must not look like the system's, for want of memory."""
-        return describe_exit(exit_code) + (f" by podium: {self._killed_for}" if self._killed_for else "")
 
     async def stop(self) -> int | None:
         """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code.
@@ -196,6 +281,8 @@ class ChildLink(asyncio.Protocol):
     def _settle(self, outcome: Outcome) -> None:
         entry = self._in_hand.pop(outcome.key)
         self.busy[entry.worker] -= 1
+        if self._retiring:
+            self._leave_if_idle()
         if entry.future.done():
             return
         if outcome.key in self._cancelled and was_cancelled(outcome):
@@ -204,6 +291,8 @@ class ChildLink(asyncio.Protocol):
             entry.future.set_result(outcome)
 
     def _close(self) -> None:
+        if self._ageing is not None:
+            self._ageing.cancel()
         self._records.close()
         self._errors.finish()
         self._child.ends.testimony.close()
@@ -221,8 +310,10 @@ class ChildLink(asyncio.Protocol):
             match frame:
                 case Outcome():
                     self._settle(frame)
-                case Beat(lag):
-                    self.lag = lag
+                case Beat(lag, memory):
+                    self.lag, self.memory, self._peak = lag, memory, max(memory, self._peak)
+                    if memory >= self._allowance.memory:
+                        self._spend(self._allowance.memory_used(memory))
                 case Ready():
                     self._ready.set_result(None)
                 case BootFailed(message):

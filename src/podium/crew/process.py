@@ -4,67 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from podium.answers import printable
-from podium.backoff import Backoff, is_duration
-from podium.crew.link import ChildLink
-from podium.errors import ConfigError
-from podium.logs import Repeats
+from podium.crew.alone import Solitary
+from podium.crew.link import ChildLink, Source
+from podium.crew.place import Member, RestartPolicy, Shared
+from podium.crew.recycling import NEVER, Recycling
+from podium.crew.suspects import DEFAULT_MAX_CRASHES, Suspects
+from podium.execution import MAX_REASON
+from podium.frames import Cause
 from podium.loops import start_all
-from podium.polled import Interrupted, PolledTask
+from podium.polled import Interrupted, PolledTask, failure, ids_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from podium.crew.death import Death
     from podium.crew.launch import Launcher
+    from podium.crew.link import InHand
     from podium.crew.logs import ChildLogs
     from podium.frames import Boot, Outcome
 
 logger = logging.getLogger(__name__)
 
-#: A child that ran this long without dying is healthy again: its earlier deaths no longer slow down a restart.
-STABLE_SECONDS: Final = 300.0
-#: Characters of a line of a child's words in a log record.
-_LINE_LIMIT: Final = 1_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestartPolicy:
-    """When a dead child is replaced: the first time at once, then ``backoff * 2^n`` seconds later, up to the maximum.
-
-    ``max_attempts`` deaths in a row end it (0 = no limit). Raises ConfigError for values that cannot work.
-    """
-
-    restart: bool = True
-    backoff_seconds: float = 1.0
-    backoff_max_seconds: float = 60.0
-    max_attempts: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("backoff_seconds", "backoff_max_seconds"):
-            if not is_duration(getattr(self, name)):
-                raise ConfigError(f"TaskHandler: restart_{name}={getattr(self, name)!r}: expected seconds, 0 or more")
-        if type(self.max_attempts) is not int or self.max_attempts < 0:
-            raise ConfigError(
-                f"TaskHandler: restart_max_attempts={self.max_attempts!r}: expected a whole number, 0 or more"
-            )
-
-    def delay(self, deaths: int) -> float | None:
-        """Return the seconds until the restart after so many deaths in a row; None if there is to be none."""
-        if not self.restart or (self.max_attempts and deaths > self.max_attempts):
-            return None
-        return Backoff(self.backoff_seconds, self.backoff_max_seconds).delay(deaths - 1)
-
 
 class ProcessCrew:
     """Children that all run the same workers. Implements ``podium.runner.Crew``.
 
-    ``on_change`` is called whenever slots appear or vanish for another reason than a finished task, ``on_restart``
-    with the workers' names whenever a dead child is to be replaced.
+    ``on_change`` is called whenever slots appear or vanish for another reason than a finished task; with the workers'
+    names, ``on_restart`` whenever a dead child is to be replaced, and ``on_recycle`` when one was that had served long
+    enough. ``max_crashes`` are the deaths of children after which a task is not retried any more, for each worker
+    (0 = no limit).
     """
 
     def __init__(
@@ -77,16 +48,32 @@ class ProcessCrew:
         on_change: Callable[[], None],
         on_restart: Callable[[list[str]], None],
         logs: ChildLogs,
+        *,
+        recycling: Recycling = NEVER,
+        on_recycle: Callable[[list[str]], None] = lambda _names: None,
+        max_crashes: Sequence[int] = (),
     ) -> None:
+        names = [worker.name for worker in boot.workers]
+        source = Source(boot, functions, launcher, logs)
+        shared = Shared(
+            source=source,
+            restart=policy,
+            recycling=recycling,
+            alone=processes == 1,
+            on_change=self._changed,
+            on_restart=lambda: on_restart(names),
+            on_recycle=lambda: on_recycle(names),
+            on_death=self._settle_lost,
+        )
         self._boot = boot
         self._on_change = on_change
-        self._on_restart = on_restart
+        self._max_crashes = max_crashes or [DEFAULT_MAX_CRASHES] * len(names)
         titles = [boot.title] if processes == 1 else [f"{boot.title}#{number + 1}" for number in range(processes)]
-        self.members = [
-            Member(title, boot, functions, launcher, policy, self._changed, self._restarting, logs) for title in titles
-        ]
+        self.members = [Member(title, shared) for title in titles]
         self._waiting: deque[tuple[int, PolledTask, asyncio.Future[Outcome]]] = deque()
         self._keepers: list[asyncio.Task[None]] = []
+        self._suspects = Suspects()
+        self._solitary = Solitary(source, boot.title, self._settle_lost, self._suspects.acquit)
 
     async def start(self) -> None:
         """Start all children at once and wait until they can run tasks; raises StartError if one cannot."""
@@ -104,17 +91,27 @@ class ProcessCrew:
     @property
     def silent_for(self) -> float | None:
         """How long the most silent of the children was not heard, in seconds; None if no child runs that beats."""
-        return max((silent for member in self.members if (silent := member.silent_for) is not None), default=None)
+        silences = (link.silent_for for link in self.links)
+        return max((silence for silence in silences if silence is not None), default=None)
 
     def kill_silent(self, limit: float) -> None:
         """Kill the children that were not heard for more than ``limit`` seconds; they are replaced as after any death.
 
         What they held is failed, and retried.
         """
-        for link in self._links():
+        for link in self.links:
             silence = link.silent_for or 0.0
             if silence > limit:
                 link.kill(f"it was silent for {silence:.0f} s")
+
+    @property
+    def links(self) -> list[ChildLink]:
+        """All children that live, also those that only finish what they have, and those that run a task alone.
+
+        To be read from any thread.
+        """
+        found = [self._solitary.links, *(member.retiring for member in self.members)]
+        return [*self._links(), *(link for links in found for link in links if link.alive)]
 
     def free(self, worker: int) -> int:
         """Return how many more tasks of that worker could start now."""
@@ -124,7 +121,9 @@ class ProcessCrew:
     def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
         """Execute a task in the child that has most room."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        if not self._dispatch(worker, task, future):
+        if self._suspects and task in self._suspects:
+            self._solitary.run(worker, task, future)
+        elif not self._dispatch(worker, task, future):
             # Its child died between the poll and now: it waits for the successor.
             self._waiting.append((worker, task, future))
         return future
@@ -134,7 +133,7 @@ class ProcessCrew:
         for keeper in self._keepers:
             keeper.cancel()
         self._interrupt_waiting()
-        await asyncio.gather(*(member.stop() for member in self.members))
+        await asyncio.gather(self._solitary.stop(), *(member.stop() for member in self.members))
 
     def _on_keeper_done(self, _keeper: asyncio.Task[None]) -> None:
         if all(keeper.done() for keeper in self._keepers):  # no child will come any more
@@ -158,8 +157,26 @@ class ProcessCrew:
         link.run(worker, task, future)
         return True
 
-    def _restarting(self) -> None:
-        self._on_restart([worker.name for worker in self._boot.workers])
+    def _settle_lost(self, death: Death, lost: list[InHand]) -> None:
+        """Fail the tasks that a dead child held: the server retries them, unless they have ended too many children."""
+        for entry in lost:
+            deaths = self._suspects.accuse(entry.task) if entry.is_culprit else 0
+            limit = self._max_crashes[entry.worker]
+            terminal = 0 < limit <= deaths
+            reason = death.reason
+            if terminal:
+                self._suspects.pardon(entry.task)
+                verdict = f"; {deaths} worker processes died with this task, so it is not retried (max_crashes={limit})"
+                reason = reason[: MAX_REASON - len(verdict)] + verdict
+            if not entry.future.done():
+                cause = Cause("WorkerProcessDied", reason)
+                worker_id = self._boot.workers[entry.worker].worker_id
+                entry.future.set_result(
+                    failure(
+                        ids_of(entry.task), entry.key, worker_id, cause,
+                        terminal=terminal, started=entry.started, details=death.details,
+                    )
+                )  # fmt: skip
 
     def _changed(self) -> None:
         for _ in range(len(self._waiting)):
@@ -167,110 +184,3 @@ class ProcessCrew:
             if not self._dispatch(*entry):
                 self._waiting.append(entry)
         self._on_change()
-
-
-class Member:
-    """One place in the crew: a child process, and after its death the next."""
-
-    def __init__(
-        self,
-        title: str,
-        boot: Boot,
-        functions: list[Callable[..., Any]],
-        launcher: Launcher,
-        policy: RestartPolicy,
-        on_change: Callable[[], None],
-        on_restart: Callable[[], None],
-        logs: ChildLogs,
-    ) -> None:
-        self.title = title
-        #: The child that can run tasks now, if there is one.
-        self.link: ChildLink | None = None
-        self.restarts = 0
-        self.exit_code: int | None = None
-        self._boot = boot
-        self._functions = functions
-        self._launcher = launcher
-        self._policy = policy
-        self._on_change = on_change
-        self._on_restart = on_restart
-        self._logs = logs
-        self._newest: ChildLink | None = None
-        self._deaths = 0
-        self._up_since = 0.0
-        self._repeats = Repeats()
-        #: Whether the last thing that the log says of this place is that nothing runs there.
-        self._said_down = False
-
-    @property
-    def silent_for(self) -> float | None:
-        """Seconds since the child's event loop was heard; None if no child runs here, or it is not asked to beat.
-
-        More than a few intervals of beats mean that its coroutines cannot go on: one of them blocks the loop, some
-        code holds the GIL, or the process is stopped. A plain function may run as long as it likes.
-        """
-        link = self.link
-        return link.silent_for if link is not None else None
-
-    async def start(self) -> None:
-        """Start a child and wait until it can run tasks; raises StartError if it cannot."""
-        child = await self._launcher.launch(self._functions)
-        self._newest = ChildLink(self.title, self._boot, child, self._logs)
-        await self._newest.open()
-        self.link = self._newest
-        self._up_since = time.monotonic()
-        self._on_change()
-
-    async def keep(self) -> None:
-        """Watch the child, and replace it when it dies, until the policy says no."""
-        while True:
-            await self._mourn()
-            delay = self._policy.delay(self._deaths)
-            if delay is None:
-                logger.error("%s is not restarted, after %d deaths in a row", printable(self.title), self._deaths)
-                return
-            await asyncio.sleep(delay)
-            self.restarts += 1
-            self._on_restart()
-            try:
-                await self.start()
-            except Exception as error:  # also: no process, thread or file descriptor to be had just now
-                self._complain(f"could not be restarted: {_indented(str(error))}", "")
-            else:
-                level = logging.INFO if self._said_down else logging.DEBUG
-                self._said_down = False
-                pid = self.link.pid if self.link is not None else 0
-                logger.log(level, "%s runs again, pid %d", printable(self.title), pid)
-
-    async def _mourn(self) -> None:
-        """Wait for the death of the newest child and take it into account."""
-        assert self._newest is not None
-        link = self.link
-        self.exit_code, lost = await self._newest.death()
-        stable = link is not None and time.monotonic() - self._up_since >= STABLE_SECONDS
-        self._deaths = 1 if stable else self._deaths + 1
-        if link is not None:
-            held = f"it held {len(lost)} tasks: {printable(', '.join(lost))}" if lost else "it was idle"
-            self._complain(f"worker process {link.describe_end(self.exit_code)}", f"; pid {link.pid}, {held}")
-            self.link = None
-            self._on_change()
-
-    def _complain(self, what: str, details: str) -> None:
-        """Log that nothing runs here: once, and while the same goes on happening, now and then with its number."""
-        repeated = self._repeats.due(what)
-        if repeated is None:
-            logger.debug("%s: %s%s", printable(self.title), what, details)
-        else:
-            self._said_down = True
-            logger.error("%s: %s%s%s", printable(self.title), what, repeated, details)
-
-    async def stop(self) -> None:
-        """End the child."""
-        self.link = None
-        if self._newest is not None:
-            self.exit_code = await self._newest.stop()
-
-
-def _indented(words: str) -> str:
-    """Return a child's words fit for a log record: they may have lines, but none that looks like a record itself."""
-    return "\n    ".join(printable(line, _LINE_LIMIT) for line in words.splitlines())

@@ -50,6 +50,9 @@ class Catalogue:
             "result_spool_error_total", (), "Times that waiting results could not be written to disk."
         )
         self.restarts = _counter("worker_restart_total", _TYPE, "Worker processes replaced after their death.")
+        self.recycles = _counter(
+            "worker_recycle_total", _TYPE, "Worker processes replaced because they had served long enough."
+        )
         self.active = _gauge("active_workers", _TYPE, "Tasks in a worker's function right now.")
         self.poll_seconds = self._times("task_poll_time_seconds", _STATUS, "Time until a poll was answered.")
         self.execute_seconds = self._times("task_execute_time_seconds", _STATUS, "Time that executions took.")

@@ -189,6 +189,10 @@ class MetricsCollector:
         """Count a child process of that worker that was replaced after its death."""
         self._catalogue.restarts.add((task_type,))
 
+    def increment_worker_recycle(self, task_type: str) -> None:
+        """Count a child process of that worker that was replaced because it had served long enough."""
+        self._catalogue.recycles.add((task_type,))
+
     def set_active_workers(self, task_type: str, count: int) -> None:
         """Say how many tasks are in the worker's function: 0 after a stop, which may end tasks without an event."""
         self._catalogue.active.set((task_type,), count)

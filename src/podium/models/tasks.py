@@ -175,6 +175,8 @@ class TaskHead(Wire):
 
     task_id: str
     workflow_instance_id: str
+    #: Which task of the workflow it is: all its attempts have the same.
+    reference_task_name: str = ""
     response_timeout_seconds: int = 0
     workflow_priority: int = 0
     retry_count: int = 0

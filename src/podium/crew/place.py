@@ -1,0 +1,250 @@
+"""One place in a process crew: a child, and when it dies or has served long enough, the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from podium.answers import printable
+from podium.backoff import Backoff, is_duration
+from podium.crew.recycling import RETRY_SECONDS, Recycling
+from podium.errors import ConfigError
+from podium.logs import Repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podium.crew.death import Death
+    from podium.crew.link import ChildLink, InHand, Source
+
+logger = logging.getLogger(__name__)
+
+#: A child that ran this long without dying is healthy again: its earlier deaths no longer slow down a restart.
+STABLE_SECONDS: Final = 300.0
+#: Characters of a line of a child's words in a log record.
+_LINE_LIMIT: Final = 1_000
+#: Characters of the ids of the tasks that a dead child held.
+_HELD_LIMIT: Final = 4_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """When a dead child is replaced: the first time at once, then ``backoff * 2^n`` seconds later, up to the maximum.
+
+    ``max_attempts`` deaths in a row end it (0 = no limit). Raises ConfigError for values that cannot work.
+    """
+
+    restart: bool = True
+    backoff_seconds: float = 1.0
+    backoff_max_seconds: float = 60.0
+    max_attempts: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("backoff_seconds", "backoff_max_seconds"):
+            if not is_duration(getattr(self, name)):
+                raise ConfigError(f"TaskHandler: restart_{name}={getattr(self, name)!r}: expected seconds, 0 or more")
+        if type(self.max_attempts) is not int or self.max_attempts < 0:
+            raise ConfigError(
+                f"TaskHandler: restart_max_attempts={self.max_attempts!r}: expected a whole number, 0 or more"
+            )
+
+    def delay(self, deaths: int) -> float | None:
+        """Return the seconds until the restart after so many deaths in a row; None if there is to be none."""
+        if not self.restart or (self.max_attempts and deaths > self.max_attempts):
+            return None
+        return Backoff(self.backoff_seconds, self.backoff_max_seconds).delay(deaths - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What the places of a crew share: how children are made and replaced, and who is told."""
+
+    source: Source
+    restart: RestartPolicy
+    recycling: Recycling
+    #: Whether there is one place only.
+    alone: bool
+    #: Called when slots have appeared or vanished.
+    on_change: Callable[[], None]
+    #: Called before a dead child is replaced, and when one was recycled.
+    on_restart: Callable[[], None]
+    on_recycle: Callable[[], None]
+    #: Called with the tasks that a dead child held, to settle them.
+    on_death: Callable[[Death, list[InHand]], None]
+    #: Held by the place whose child is being recycled: they take turns.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Member:
+    """The place. ``link`` is the child that gets tasks now; None while there is none."""
+
+    def __init__(self, title: str, shared: Shared) -> None:
+        self.title = title
+        self.link: ChildLink | None = None
+        #: Children that finish what they have, and get no more; replaced, not changed: other threads read it.
+        self.retiring: tuple[ChildLink, ...] = ()
+        self.restarts = 0
+        self.recycles = 0
+        self.exit_code: int | None = None
+        self._shared = shared
+        #: A child that cannot run tasks yet.
+        self._coming: ChildLink | None = None
+        self._farewells: set[asyncio.Task[None]] = set()
+        self._deaths = 0
+        self._up_since = 0.0
+        self._repeats = Repeats()
+        #: Whether the last thing that the log says of this place is that nothing runs there.
+        self._said_down = False
+
+    async def start(self) -> None:
+        """Start a child and wait until it can run tasks; raises StartError if it cannot."""
+        self._take_in(await self._begin())
+
+    async def _begin(self) -> ChildLink:
+        shared = self._shared
+        allowance = shared.recycling.allowance(alone=shared.alone)
+        link = self._coming = await shared.source.child(self.title, allowance)
+        try:
+            await link.open()
+        except Exception:
+            self.exit_code = await link.stop()
+            self._coming = None
+            raise
+        self._coming = None
+        return link
+
+    def _take_in(self, link: ChildLink) -> None:
+        self.link = link
+        self._up_since = time.monotonic()
+        self._shared.on_change()
+
+    async def keep(self) -> None:
+        """Watch the child, and put another one in its place when it dies, until the policy says no, or is used up."""
+        while (link := self.link) is not None:
+            ends: list[asyncio.Future[Any]] = [link.exited, link.spent]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if link.exited.done():
+                await self._mourn(link)
+            else:
+                await self._recycle(link)
+            if self.link is None:
+                await self._fill()
+
+    async def _mourn(self, link: ChildLink) -> None:
+        """Take the death of the child into account."""
+        death, lost = await link.death()
+        self.exit_code = death.exit_code
+        stable = time.monotonic() - self._up_since >= STABLE_SECONDS
+        self._deaths = 1 if stable else self._deaths + 1
+        self._shared.on_death(death, lost)
+        self._tell_of(link, death, lost)
+        self.link = None
+        self._shared.on_change()
+
+    async def _fill(self) -> None:
+        """Start a child where there is none, as soon as the policy says and it can be had; never, if that says so."""
+        while self.link is None:
+            delay = self._shared.restart.delay(self._deaths)
+            if delay is None:
+                logger.error("%s is not restarted, after %d deaths in a row", printable(self.title), self._deaths)
+                return
+            await asyncio.sleep(delay)
+            self._count_restart()
+            try:
+                await self.start()
+            except Exception as error:  # also: no process, thread or file descriptor to be had just now
+                self._deaths += 1
+                self._complain(f"could not be restarted: {_indented(str(error))}", "")
+            else:
+                self._say_up()
+
+    async def _recycle(self, old: ChildLink) -> None:
+        """Put a fresh child in the place of one that is used up, which goes on until the other one can run tasks."""
+        why = old.spent.result()
+        starting = asyncio.create_task(self._begin_in_turn())
+        try:
+            first: list[asyncio.Future[Any]] = [starting, old.exited]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if old.exited.done():  # what it held must not wait for the other one
+                await self._mourn(old)
+            fresh = await starting
+        except Exception as error:
+            self._complain(f"could not be replaced, although {why}: {_indented(str(error))}", "")
+            old.spare(RETRY_SECONDS)
+            return
+        finally:
+            starting.cancel()
+        if self.link is None:
+            self._count_restart()
+            self._take_in(fresh)
+            self._say_up()
+        else:
+            self.recycles += 1
+            self._shared.on_recycle()
+            logger.info(
+                "%s: worker process %d is replaced by %d: %s", printable(self.title), old.pid, fresh.pid, why
+            )  # fmt: skip
+            self._retire(old)
+            self._take_in(fresh)
+
+    async def _begin_in_turn(self) -> ChildLink:
+        async with self._shared.turn:
+            return await self._begin()
+
+    def _retire(self, old: ChildLink) -> None:
+        async def see_off() -> None:
+            death, lost = await old.death()
+            self.retiring = tuple(link for link in self.retiring if link is not old)
+            self._shared.on_death(death, lost)
+            if lost or death.exit_code != 0:
+                self._tell_of(old, death, lost)
+
+        self.retiring = (*self.retiring, old)
+        old.retire()
+        farewell = asyncio.create_task(see_off())
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+
+    def _count_restart(self) -> None:
+        self.restarts += 1
+        self._shared.on_restart()
+
+    def _tell_of(self, link: ChildLink, death: Death, lost: list[InHand]) -> None:
+        held = (
+            f"it held {len(lost)} tasks: {', '.join(entry.task.task_id for entry in lost)}" if lost else "it was idle"
+        )
+        details = [f"; pid {link.pid}, {printable(held, _HELD_LIMIT)}", *map(_indented, death.details)]
+        self._complain(f"worker process {death.end}", "\n    ".join(details))
+
+    def _complain(self, what: str, details: str) -> None:
+        """Log that nothing runs here: once, and while the same goes on happening, now and then with its number."""
+        repeated = self._repeats.due(what)
+        if repeated is None:
+            logger.debug("%s: %s%s", printable(self.title), what, details)
+        else:
+            self._said_down = True
+            logger.error("%s: %s%s%s", printable(self.title), what, repeated, details)
+
+    def _say_up(self) -> None:
+        level = logging.INFO if self._said_down else logging.DEBUG
+        self._said_down = False
+        pid = self.link.pid if self.link is not None else 0
+        logger.log(level, "%s runs again, pid %d", printable(self.title), pid)
+
+    async def stop(self) -> None:
+        """End the child, and those that come and go."""
+        for farewell in self._farewells:
+            farewell.cancel()
+        link, self.link = self.link, None
+        others = [other for other in (*self.retiring, self._coming) if other is not None]
+        codes = await asyncio.gather(*(each.stop() for each in (*others, link) if each is not None))
+        if link is not None:
+            self.exit_code = codes[-1]
+
+
+def _indented(words: str) -> str:
+    """Return a child's words fit for a log record: they may have lines, but none that looks like a record itself."""
+    return "\n    ".join(printable(line, _LINE_LIMIT) for line in words.splitlines())
