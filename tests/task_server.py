@@ -215,6 +215,7 @@ class TaskServer(FakeServer):
             "workflowInstanceId": f"flow-{attempt.origin}",
             "taskType": attempt.task_type,
             "taskDefName": attempt.task_type,
+            "referenceTaskName": "t",
             "status": attempt.status,
             "inputData": attempt.inputs,
             "outputData": attempt.output,
