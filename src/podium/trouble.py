@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Final
 
@@ -20,6 +21,8 @@ OUTAGE_BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.2)
 OUTAGE_AFTER: Final = 60.0
 #: "Still failing" is said again when this many seconds have passed.
 _REPEAT_LOG: Final = 60.0
+#: Trouble that is over and comes back is told again after this many seconds: a network may come and go every second.
+_QUIET: Final = 10.0
 
 
 class Trouble:
@@ -29,7 +32,9 @@ class Trouble:
         self._task_type = task_type
         self._failures = 0
         self._since = 0.0
-        self._said = 0.0
+        #: When a line was written last, and whether these failures have had theirs.
+        self._said = -math.inf
+        self._told = False
         #: The last failure; None after a success.
         self.text: str | None = None
         #: Whether it was the server's refusal of our credentials.
@@ -42,9 +47,11 @@ class Trouble:
         self.text = str(error)
         self.refused = isinstance(error, AuthError)
         if self._failures == 1:
-            self._since = self._said = now
+            self._since = now
+        if not self._told and now - self._said >= _QUIET:
+            self._told, self._said = True, now
             logger.warning("polling for %r failed: %s", self._task_type, error)
-        elif now - self._said >= _REPEAT_LOG:
+        elif self._told and now - self._said >= _REPEAT_LOG:
             self._said = now
             logger.warning(
                 "polling for %r is still failing, %d times in %.0f s: %s",
@@ -58,12 +65,13 @@ class Trouble:
 
     def over(self) -> None:
         """A poll succeeded."""
-        if self._failures:
+        if self._told:
             seconds = time.monotonic() - self._since
             logger.info("polling for %r works again after %d failures in %.1f s",
                         self._task_type, self._failures, seconds)  # fmt: skip
-            self._failures = 0
-            self.text, self.refused = None, False
+        self._failures = 0
+        self._told = False
+        self.text, self.refused = None, False
 
 
 class SharedTrouble:
@@ -78,20 +86,29 @@ class SharedTrouble:
         self._over = over
         #: Ids of the tasks whose last attempt failed.
         self._failing: set[str] = set()
+        #: When a failure was told last, and whether the present ones were.
+        self._said = -math.inf
+        self._told = False
 
     def failed(self, task_id: str, problem: str) -> None:
         """Note a failure; only the first is more than a detail."""
-        level = logging.DEBUG if self._failing else logging.WARNING
         self._failing.add(task_id)
-        self._log.log(level, self._failed, task_id, problem)
+        now = time.monotonic()
+        news = not self._told and now - self._said >= _QUIET
+        if news:
+            self._told, self._said = True, now
+        self._log.log(logging.WARNING if news else logging.DEBUG, self._failed, task_id, problem)
 
     def worked(self, task_id: str) -> None:
         """Note a success; the one that ends all failures is told."""
         if task_id in self._failing:
             self._failing.remove(task_id)
-            if not self._failing:
+            if not self._failing and self._told:
+                self._told = False
                 self._log.info(self._over)
 
     def forget(self, task_id: str) -> None:
         """Wait for a task's success no more."""
         self._failing.discard(task_id)
+        if not self._failing:
+            self._told = False
