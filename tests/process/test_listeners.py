@@ -94,7 +94,7 @@ def test_defect_31_listener_lives_in_this_process_and_its_coroutines_are_awaited
     assert of_task == [TaskExecutionStarted, TaskExecutionCompleted, TaskUpdateCompleted]
 
 
-def test_defect_43_failing_listener_costs_no_task_and_is_logged_once(
+def test_defect_43_D12_failing_listener_costs_no_task_and_is_logged_once(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing:
@@ -110,7 +110,7 @@ def test_defect_43_failing_listener_costs_no_task_and_is_logged_once(
     assert len([record for record in caplog.records if "event listener" in record.getMessage()]) == 1
 
 
-def test_slow_listener_delays_no_task(rig: Rig) -> None:
+def test_D12_slow_listener_delays_no_task(rig: Rig) -> None:
     release = threading.Event()
 
     class Stuck:

@@ -349,7 +349,7 @@ def test_C07_megabyte_of_message_is_cut() -> None:
     assert len(json.loads(outcome.body)["logs"][0]["log"]) < MAX_TRACEBACK + 100
 
 
-def test_stop_iteration_of_a_plain_function() -> None:
+def test_C08_stop_iteration_of_a_plain_function() -> None:
     assert sent(lambda: next(iter(())))["reasonForIncompletion"] == "StopIteration"
 
 
