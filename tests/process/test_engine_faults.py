@@ -166,11 +166,11 @@ def test_B10_retry_after_of_a_poll_is_obeyed(scene: Scene) -> None:
     assert 1.9 < scene.poll_times[1] - scene.poll_times[0] < 4
 
 
-def test_B07_poll_that_is_never_answered_is_given_up_after_its_time_and_five_seconds(scene: Scene) -> None:
+def test_B07_poll_that_is_never_answered_is_followed_by_the_next_within_its_time_and_five_seconds(scene: Scene) -> None:
     scene.polls(samples.returns_none, Answer(fault=Fault.SILENCE), tasks("a"), NOTHING)
     with scene.running(samples.returns_none, poll_timeout=100):
         scene.completed("a", deadline=10)
-    assert 5 < scene.poll_times[1] - scene.poll_times[0] < 7
+    assert 4.5 < scene.poll_times[1] - scene.poll_times[0] < 0.1 + 5.0 + 0.5  # the last for a busy machine
 
 
 def test_C02_C04_bad_tasks_take_neither_their_neighbours_nor_the_engine_along(scene: Scene) -> None:
