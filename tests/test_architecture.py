@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
-        "metrics", "logs", "records", "ends", "testimony", "memory",
+        "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory",
         "endings", "outbox", "redelivery", "spool", "spoolfile", "updates",
     },
     {"crew", "status", "monitor", "engine", "health", "plan", "instruments", "handler"},
@@ -30,7 +30,7 @@ LAYERS: list[set[str]] = [
 #: What a crew child loads: never these.
 NOT_IN_CHILDREN = {
     "transport", "client", "runner", "delivery", "lease", "engine", "handler", "server", "cli", "metrics", "schema",
-    "discovery", "registration", "compat", "outbox", "redelivery", "spool", "spoolfile", "updates",
+    "selfcheck", "discovery", "registration", "compat", "outbox", "redelivery", "spool", "spoolfile", "updates",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from podium.client import AsyncClient
 from podium.crew.logs import ChildLogs
@@ -23,6 +23,7 @@ from podium.loops import loop_factory, start_all
 from podium.monitor import Monitor
 from podium.registration import keep_registering
 from podium.runner import Runner
+from podium.selfcheck import SelfCheck
 from podium.spool import spool_of
 from podium.status import AnyCrew, describe_runner
 from podium.transport import Transport
@@ -62,6 +63,9 @@ class _Parts:
     #: Set when the registration of every task definition has been tried.
     registered_once: asyncio.Event = field(default_factory=asyncio.Event)
     registering: asyncio.Task[None] | None = None
+
+    def only_runners(self) -> list[Runner]:
+        return [runner for runner, _ in self.runners]
 
     def wake_runners(self) -> None:
         for runner, _ in self.runners:
@@ -229,7 +233,7 @@ class Engine:
                 started = await self._start_unless_stopped(parts)
                 self._started.set_result(None)
                 if started:
-                    await self._serve(parts)
+                    await self._serve(parts, SelfCheck(client, transport, parts.only_runners))
             finally:
                 await self._stop_crews(parts)
 
@@ -264,23 +268,25 @@ class Engine:
         finally:
             stop.cancel()
 
-    async def _serve(self, parts: _Parts) -> None:
+    async def _serve(self, parts: _Parts, selfcheck: SelfCheck) -> None:
         """Run until a stop is asked for, or something of podium fails; then drain."""
         assert self._stop_asked is not None
-        ticks = asyncio.create_task(self._tick())
+        ticks: asyncio.Task[Any] = asyncio.create_task(self._tick())
         leases = asyncio.create_task(parts.leases.run())
         delivering = asyncio.create_task(parts.delivery.run())
         parts.polls = {runner: asyncio.create_task(runner.run()) for runner, _ in parts.runners}
         stop = asyncio.create_task(self._stop_asked.wait())
+        beside = [stop, ticks]
         if self._monitor is not None:
             self._monitor.start()
+            beside.append(asyncio.create_task(selfcheck.run()))
         while not stop.done() and not any(map(_failed, [leases, delivering, *parts.polls.values()])):
             running = [task for task in [stop, leases, delivering, *parts.polls.values()] if not task.done()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if self._monitor is not None:
             self._monitor.stop()
         await self._drain(parts)
-        for task in (leases, delivering, stop, ticks):
+        for task in (leases, delivering, *beside):
             task.cancel()
         self._last_tick = 0.0
         for task in [*parts.polls.values(), leases, delivering]:

@@ -105,6 +105,8 @@ class Runner:
         self._works: set[asyncio.Task[None]] = set()
         #: Monotonic time of the last answered poll; 0 before the first.
         self.last_poll = 0.0
+        #: Monotonic time since which polls are answered without a task; 0 while they bring some, fail, or rest.
+        self.idle_since = 0.0
         #: Monotonic time until which there was no need to poll.
         self._excused_until = 0.0
         #: Monotonic time by which the loop must have gone on; each wait sets its own.
@@ -180,7 +182,7 @@ class Runner:
                 self._start_work(self._work(self._waiting.popleft()))
             elif self.paused or self.running >= self.slots:
                 await (self._pause(None) if self.paused else self._wait_for_slot())
-                self._excused_until = time.monotonic()
+                self._excused_until, self.idle_since = time.monotonic(), 0.0
             elif free <= 0:  # the crew is down; it says so itself, and wakes us when it is back
                 await self._pause(None)
             elif (pause := self._next_poll - time.monotonic()) > 0:
@@ -235,6 +237,7 @@ class Runner:
         except PodiumError as error:
             now = time.monotonic()
             self._next_poll = now + self._trouble.delay_after(error)
+            self.idle_since = 0.0
             self._announce(PollFailure, duration_ms=(now - begun) * 1000, cause=error)
             return
         self._trouble.over()
@@ -242,6 +245,7 @@ class Runner:
         self._announce(PollCompleted, duration_ms=(now - begun) * 1000, tasks_received=len(raw_tasks))
         self._backlog = len(raw_tasks) >= count
         self._empty_polls = 0 if raw_tasks else self._empty_polls + 1
+        self.idle_since = 0.0 if raw_tasks else self.idle_since or now
         self._next_poll = now + self._idle_backoff.delay(self._empty_polls)
         tasks = [task for raw in raw_tasks if (task := self._accept(raw)) is not None]
         # Inside one answer the server's order means nothing. More tasks than asked for wait here for a slot.
