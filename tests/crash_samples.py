@@ -6,7 +6,7 @@ import ctypes
 import os
 import resource
 import signal
-import sys
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,17 @@ def takes_memory(megabytes: int, limit: int = 0) -> dict[str, Any]:
 
 
 def writes_errors(text: str, times: int = 1) -> dict[str, Any]:
-    for _ in range(times):
-        print(text, file=sys.stderr)
+    """Write lines to standard error itself, whatever ``sys.stderr`` is."""
+    with os.fdopen(2, "w", closefd=False) as stream:
+        for _ in range(times):
+            print(text, file=stream)
     return {"pid": os.getpid()}
+
+
+def leaves_a_writer(mark: str) -> None:
+    """Start a program of a session of its own that writes to standard error when the file is there, and end."""
+    line = f'touch {mark}.up; while [ ! -e {mark} ]; do sleep 0.02; done; echo "from beyond" >&2; touch {mark}.done'
+    subprocess.Popen(["/bin/sh", "-c", line], start_new_session=True)
+    while not Path(f"{mark}.up").exists():
+        time.sleep(0.01)
+    os._exit(1)

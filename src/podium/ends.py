@@ -23,6 +23,7 @@ class Ends(NamedTuple):
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
         """Return the parent's ends and the child's."""
+        take_standard_numbers()
         ours, theirs = socket.socketpair()
         our_records, their_records = open_channel()
         our_errors, their_errors = Descriptor.pipe()
@@ -51,3 +52,15 @@ class Ends(NamedTuple):
         """Close all."""
         for end in self:
             end.close()
+
+
+def take_standard_numbers() -> None:
+    """Let no connection have the number of a standard stream that the program was started without.
+
+    What is written to that stream would go there, and a child would close it for its own standard error.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free

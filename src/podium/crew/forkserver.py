@@ -21,7 +21,7 @@ from typing import NoReturn
 import msgspec
 
 from podium import member
-from podium.ends import Ends
+from podium.ends import Ends, take_standard_numbers
 from podium.frames import BootFailed, FrameReader, Preparation, encode
 from podium.memory import peak_memory
 
@@ -58,6 +58,7 @@ FromServer = Preloaded | BootFailed | Forked | Exited
 
 def main(control_fd: int) -> NoReturn:
     """Serve forks on the control socket until the parent closes it. Never returns."""
+    take_standard_numbers()
     # The end of the control connection says it too, unless a process that the program forked keeps it open.
     member.die_with_parent_thread()
     control = socket.socket(fileno=control_fd)

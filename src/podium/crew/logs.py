@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import select
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -107,6 +108,8 @@ class ChildLogs:
 
     def _pass_on(self, data: bytes) -> None:
         """Write to standard error, unless nobody takes it: neither children nor their log records may wait for ever."""
+        if sys.__stderr__ is None:  # the program was started without one: the number may be anything's by now
+            return
         rest = memoryview(data)
         while rest:
             try:
