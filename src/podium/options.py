@@ -198,9 +198,10 @@ ALIASES: Mapping[str, str] = {
 _ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(
         (
-            "event_listeners", "grace_seconds", "handle_signals", "import_modules", "monitor_interval_seconds",
-            "monitor_processes", "restart_backoff_max_seconds", "restart_backoff_seconds", "restart_max_attempts",
-            "restart_on_failure", "restart_stuck", "start_method", "stuck_after_seconds", "update_retry_delays",
+            "event_listeners", "grace_seconds", "handle_signals", "import_modules", "kill_stopped",
+            "monitor_interval_seconds", "monitor_processes", "restart_backoff_max_seconds", "restart_backoff_seconds",
+            "restart_max_attempts", "restart_on_failure", "restart_stuck", "start_method", "stuck_after_seconds",
+            "update_retry_delays",
         ),
         "it is an option of TaskHandler, for all of its workers",
     ),
