@@ -28,3 +28,6 @@ class Descriptor:
         fd, self._fd = self._fd, -1
         if fd != -1:
             os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()

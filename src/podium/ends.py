@@ -53,6 +53,14 @@ class Ends(NamedTuple):
         for end in self:
             end.close()
 
+    def drop(self) -> None:
+        """Close what a copy of this process, which was made by a fork, has of these ends, whoever uses them here."""
+        for sock in (self.frames, self.records):
+            if sock.fileno() != -1:
+                os.close(sock.fileno())  # not the object: a transport holds it
+        self.errors.close()
+        self.testimony.close()
+
 
 def take_standard_numbers() -> None:
     """Let no connection have the number of a standard stream that the program was started without.

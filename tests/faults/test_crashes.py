@@ -18,6 +18,8 @@ import samples
 from checker import check
 from crew_stage import appears, crew_of, result_of, seen
 from event_log import Kind
+from podium.crew.alone import MOST_AT_ONCE
+from podium.polled import Interrupted
 from rig import Rig, until
 from task_server import Attempt, TaskServer
 
@@ -183,25 +185,23 @@ def test_suspect_runs_alone_while_others_go_on_and_is_acquitted_by_its_child_s_s
 
 
 def test_stop_interrupts_a_suspect_and_those_that_wait_for_room(tmp_path: Path) -> None:
-    from podium.polled import Interrupted
-
     async def main() -> None:
-        futures = []
-        async with crew_of(samples.waits_for_file, thread_count=8) as stage:
+        futures, count = [], MOST_AT_ONCE + 2
+        async with crew_of(samples.waits_for_file, thread_count=count) as stage:
             for _ in range(2):
-                for number in range(6):
+                for number in range(count):
                     mark = tmp_path / f"m{number}"
                     mark.unlink(missing_ok=True)
                     futures.append(stage.run(samples.waits_for_file, f"t{number}", path="/never", mark=str(mark)))
-                await seen(lambda: len(list(tmp_path.glob("m*"))) >= 4, "they run")
-                if len(futures) == 6:
-                    await seen(lambda: len(list(tmp_path.glob("m*"))) == 6, "all run")
+                await seen(lambda: len(list(tmp_path.glob("m*"))) >= MOST_AT_ONCE, "they run")
+                if len(futures) == count:
+                    await seen(lambda: len(list(tmp_path.glob("m*"))) == count, "all run")
                     os.kill(stage.link.pid, signal.SIGKILL)
-                    assert [(await future).status for future in futures] == ["FAILED"] * 6
+                    assert [(await future).status for future in futures] == ["FAILED"] * count
                     await seen(lambda: stage.crew.alive, "the next child")
             pids = [link.pid for link in stage.crew.links]
-            assert len(pids) == 1 + 4
-        assert [type(future.exception()) for future in futures[6:]] == [Interrupted] * 6
+            assert len(pids) == 1 + MOST_AT_ONCE
+        assert [type(future.exception()) for future in futures[count:]] == [Interrupted] * count
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
     _run(main)
@@ -261,3 +261,40 @@ def test_child_that_cannot_import_its_module_any_more_is_told_once_and_tried_aga
     assert "while it was starting, the worker process killed by SIGABRT in <module> (" in told[0]
     assert f"{module}:3)" in told[0]
     assert "runs again" in caplog.text
+
+
+@pytest.mark.parametrize(("method", "what"), [("spawn", "subprocess.Popen"), ("fork", "os.fork")])
+def test_child_that_cannot_be_started_leaves_nothing_open(
+    method: Any, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "no process to be had")
+
+    async def main() -> None:
+        async with crew_of(samples.returns_none, method=method) as stage:
+            with monkeypatch.context() as context:
+                context.setattr(what, refuse)
+                before = len(list(Path("/proc/self/fd").iterdir()))
+                for _ in range(5):
+                    with pytest.raises(BlockingIOError):
+                        await stage.launcher.launch([samples.returns_none])
+                assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    _run(main)
+
+
+def test_deaths_alone_are_in_the_log_with_all_that_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with crew_of(crash_samples.crashes) as stage:
+            for number in range(3):
+                outcome = await stage.run(crash_samples.crashes, "p", how="SIGSEGV", words=f"attempt {number}\n")
+                await seen(lambda: stage.crew.alive, "the next child")
+            assert outcome.status == "FAILED_WITH_TERMINAL_ERROR"
+            assert stage.restarts == 1
+
+    _run(main)
+    (alone,) = [record.getMessage() for record in caplog.records if record.name == "podium.crew.alone"]
+    assert alone.startswith("stage (alone): worker process killed by SIGSEGV; pid ")
+    assert "it held 1 tasks: p\n" in alone
+    assert "in end_process" in alone
+    assert alone.endswith("attempt 1")  # the third is the same again

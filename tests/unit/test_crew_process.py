@@ -7,10 +7,11 @@ import logging
 import pytest
 
 from podium import logs
+from podium.crew.death import indented
 from podium.crew.launch import SpawnLauncher
 from podium.crew.link import Source
 from podium.crew.logs import ChildLogs
-from podium.crew.place import Member, RestartPolicy, Shared, _indented
+from podium.crew.place import Member, RestartPolicy, Shared
 from podium.crew.recycling import Recycling
 from podium.frames import Boot, Preparation
 from podium.records import encode_record, plain_fields
@@ -44,7 +45,7 @@ def test_same_end_is_told_once_and_then_with_its_number(
 @pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
 def test_words_of_a_child_cannot_look_like_a_record_of_their_own(end: str) -> None:
     words = f"ValueError:{end}Traceback ...{end}2026-01-01 CRITICAL\x1b[31m forged"
-    assert _indented(words).split("\n") == [
+    assert indented(words).split("\n") == [
         "ValueError:",
         "    Traceback ...",
         "    2026-01-01 CRITICAL\\x1b[31m forged",

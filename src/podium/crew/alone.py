@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from podium.answers import printable
 from podium.backoff import Backoff
+from podium.logs import Repeats
 from podium.polled import Interrupted, PolledTask
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: How many of them run at the same time; the others wait, and keep their leases.
-MOST_AT_ONCE: Final = 4
+MOST_AT_ONCE: Final = 8
 
 
 class Solitary:
@@ -43,6 +44,7 @@ class Solitary:
         self._on_survival = on_survival
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._backoff = Backoff(1.0, 60.0)
+        self._repeats = Repeats()
         self._runs: dict[asyncio.Future[Outcome], asyncio.Task[None]] = {}
         #: The children; replaced, not changed, because other threads read it.
         self.links: tuple[ChildLink, ...] = ()
@@ -79,7 +81,10 @@ class Solitary:
                 ends: list[asyncio.Future[Any]] = [future, link.exited]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if not future.done():
-                    self._on_death(*await link.death())
+                    death, lost = await link.death()
+                    self._on_death(death, lost)
+                    if lost:
+                        self._tell_of(link, death, task)
                 elif not future.cancelled() and future.exception() is None:
                     self._on_survival(task)
         finally:
@@ -108,6 +113,12 @@ class Solitary:
                 await asyncio.sleep(self._backoff.delay(failures))
             else:
                 return link
+
+    def _tell_of(self, link: ChildLink, death: Death, task: PolledTask) -> None:
+        repeated = self._repeats.due(death.end)
+        if repeated is not None:
+            details = death.circumstances(link.pid, [task.task_id])
+            logger.error("%s: worker process %s%s%s", printable(self._title), death.end, repeated, details)
 
     async def _end(self, link: ChildLink) -> None:
         await link.stop()

@@ -20,8 +20,11 @@ _JUST_NOW: Final = 2.0
 FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL})
 #: How ``faulthandler`` begins then.
 _FATAL: Final = "Fatal Python error"
-#: Characters of the last line on standard error that the reason has.
+#: Characters of the last line on standard error that the reason has; of a line of a child's words in a log record; and
+#: of the ids of the tasks that a dead child held.
 _LAST_LINE: Final = 200
+_LINE_LIMIT: Final = 1_000
+_HELD_LIMIT: Final = 4_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +84,19 @@ class Death:
             details.append(f"the end of what the worker process wrote to standard error:\n{self.errors}")
         return details
 
+    def circumstances(self, pid: int, task_ids: list[str]) -> str:
+        """What a log record says after the end: the process, the tasks that it held, and the details."""
+        held = f"it held {len(task_ids)} tasks: {', '.join(task_ids)}" if task_ids else "it was idle"
+        return "\n    ".join([f"; pid {pid}, {printable(held, _HELD_LIMIT)}", *map(indented, self.details)])
+
     @property
     def _is_kill(self) -> bool:
         return self.exit_code == -signal.SIGKILL
+
+
+def indented(words: str) -> str:
+    """Return a child's words fit for a log record: they may have lines, but none that looks like a record itself."""
+    return "\n    ".join(printable(line, _LINE_LIMIT) for line in words.splitlines())
 
 
 def fault_in(text: str, exit_code: int | None) -> tuple[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import signal
@@ -27,7 +26,7 @@ from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encod
 from podium.memory import peak_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +153,18 @@ def _interpreter(code: str, fds: list[int]) -> subprocess.Popen[bytes]:
     )
 
 
+@contextlib.contextmanager
+def _handing_over(ours: Ends, theirs: Ends) -> Iterator[None]:
+    """Let go of the child's ends when it has them, and of both if that fails."""
+    try:
+        yield
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+
+
 class SpawnLauncher:
     """Each child is a fresh interpreter: slowest and largest, inherits nothing."""
 
@@ -170,8 +181,8 @@ class SpawnLauncher:
         code = f"from podium import ends, member; member.main(ends.Ends.of(*{theirs.fds}))"
         # The system begins to measure the new interpreter before it has given up the memory of this process.
         ours_at_most = peak_memory(resource.getrusage(resource.RUSAGE_SELF))
-        process = _interpreter(code, theirs.fds)
-        theirs.close()
+        with _handing_over(ours, theirs):
+            process = _interpreter(code, theirs.fds)
         child = Child(process.pid, ours)
         _watch(child, ours_at_most)
         process.returncode = 0  # it is waited for elsewhere
@@ -198,13 +209,13 @@ class ForkLauncher:
         ours, theirs = Ends.pair()
         self._ours = [ends for ends in self._ours if ends.frames.fileno() != -1]
         self._ours.append(ours)
-        with warnings.catch_warnings():
-            # Forking a process with threads is what the user asked for with start_method="fork".
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            self._run_child(theirs, functions)
-        theirs.close()
+        with _handing_over(ours, theirs):
+            with warnings.catch_warnings():
+                # Forking a process with threads is what the user asked for with start_method="fork".
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if pid == 0:
+                self._run_child(theirs, functions)
         child = Child(pid, ours)
         _watch(child)
         return child
@@ -214,9 +225,8 @@ class ForkLauncher:
             # The copy is inside the engine's running loop, and must be able to run its own.
             asyncio._set_running_loop(None)  # noqa: SLF001 - the documented way for code that switches loops
             signal.set_wakeup_fd(-1)
-            for fd in itertools.chain.from_iterable(ends.fds for ends in self._ours):
-                if fd != -1:  # else that end alone is closed already
-                    os.close(fd)
+            for ends in self._ours:
+                ends.drop()
             _detach_stdin()
             member.main(theirs, functions)
         finally:
@@ -270,10 +280,10 @@ class ForkServerLauncher:
                 await self.open()
             ours, theirs = Ends.pair()
             forked: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
-            self._waiting.append((forked, ours))
             assert self._control is not None
-            socket.send_fds(self._control, [b"f"], theirs.fds)
-            theirs.close()
+            with _handing_over(ours, theirs):
+                socket.send_fds(self._control, [b"f"], theirs.fds)
+            self._waiting.append((forked, ours))
         return await forked
 
     async def close(self) -> None:

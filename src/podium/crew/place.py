@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from podium.answers import printable
 from podium.backoff import Backoff, is_duration
+from podium.crew.death import indented
 from podium.crew.recycling import RETRY_SECONDS, Recycling
 from podium.errors import ConfigError
 from podium.logs import Repeats
@@ -24,10 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: A child that ran this long without dying is healthy again: its earlier deaths no longer slow down a restart.
 STABLE_SECONDS: Final = 300.0
-#: Characters of a line of a child's words in a log record.
-_LINE_LIMIT: Final = 1_000
-#: Characters of the ids of the tasks that a dead child held.
-_HELD_LIMIT: Final = 4_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +154,7 @@ class Member:
                 await self.start()
             except Exception as error:  # also: no process, thread or file descriptor to be had just now
                 self._deaths += 1
-                self._complain(f"could not be restarted: {_indented(str(error))}", "")
+                self._complain(f"could not be restarted: {indented(str(error))}", "")
             else:
                 self._say_up()
 
@@ -172,7 +169,7 @@ class Member:
                 await self._mourn(old)
             fresh = await starting
         except Exception as error:
-            self._complain(f"could not be replaced, although {why}: {_indented(str(error))}", "")
+            self._complain(f"could not be replaced, although {why}: {indented(str(error))}", "")
             old.spare(RETRY_SECONDS)
             return
         finally:
@@ -213,11 +210,8 @@ class Member:
         self._shared.on_restart()
 
     def _tell_of(self, link: ChildLink, death: Death, lost: list[InHand]) -> None:
-        held = (
-            f"it held {len(lost)} tasks: {', '.join(entry.task.task_id for entry in lost)}" if lost else "it was idle"
-        )
-        details = [f"; pid {link.pid}, {printable(held, _HELD_LIMIT)}", *map(_indented, death.details)]
-        self._complain(f"worker process {death.end}", "\n    ".join(details))
+        details = death.circumstances(link.pid, [entry.task.task_id for entry in lost])
+        self._complain(f"worker process {death.end}", details)
 
     def _complain(self, what: str, details: str) -> None:
         """Log that nothing runs here: once, and while the same goes on happening, now and then with its number."""
@@ -243,8 +237,3 @@ class Member:
         codes = await asyncio.gather(*(each.stop() for each in (*others, link) if each is not None))
         if link is not None:
             self.exit_code = codes[-1]
-
-
-def _indented(words: str) -> str:
-    """Return a child's words fit for a log record: they may have lines, but none that looks like a record itself."""
-    return "\n    ".join(printable(line, _LINE_LIMIT) for line in words.splitlines())
