@@ -64,6 +64,7 @@ class Instruments(Watch):
         """Count a failure of the spool's disk."""
         for collector in self._collectors:
             collector.increment_spool_error()
+
     def on_recycle(self, task_types: Sequence[str]) -> None:
         """Count the replacement of a child that runs these workers and has served long enough."""
         for collector in self._collectors:
