@@ -65,11 +65,12 @@ class BadNetwork:
         """Run a worker for tasks of the type "t"; assert I1 to I5 when it has stopped."""
         of_worker: dict[str, Any] = {"poll_interval": 20, "lease_extend_enabled": True}
         of_worker |= {name: options.pop(name) for name in ("poll_interval", "poll_timeout") if name in options}
-        of_handler: dict[str, Any] = {"grace_seconds": 10.0, "isolation": "thread"} | options
+        defaults = {"grace_seconds": 10.0, "isolation": "thread", "event_listeners": [self.heard]}
+        of_handler: dict[str, Any] = defaults | options
         handler = TaskHandler(
             Worker("t", function, thread_count=slots, **of_worker),
             Configuration(server_api_url=self.proxy.url),
-            scan_for_annotated_workers=False, event_listeners=[self.heard], **of_handler,
+            scan_for_annotated_workers=False, **of_handler,
         )  # fmt: skip
         with handler:
             handler.start_processes()
