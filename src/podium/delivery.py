@@ -218,7 +218,7 @@ class Delivery:
             if verdict is None:
                 body = await self._outbox.body_of(entry)
                 if body is None:
-                    await self._let_go(entry)
+                    self._let_go(entry)
                     self.endings.lost += 1
                     return
                 await self._updates.send(body, want_next=False)
@@ -229,7 +229,7 @@ class Delivery:
             await self._end_superseded(entry, verdict)
             return
         self._redelivery.worked(waited=True)
-        await self._let_go(entry)
+        self._let_go(entry)
         self._acknowledged(entry)
 
     @staticmethod
@@ -272,7 +272,7 @@ class Delivery:
             return
         self.refused += 1
         body = await self._outbox.body_of(entry)
-        await self._let_go(entry)
+        self._let_go(entry)
         self._trouble.forget(entry.task.task_id)
         if entry.is_last_word:
             self.endings.lost += 1
@@ -290,8 +290,8 @@ class Delivery:
         )  # fmt: skip
         await self._send_new(last, want_next=False)
 
-    async def _let_go(self, entry: Waiting) -> None:
-        await self._outbox.settle(entry)
+    def _let_go(self, entry: Waiting) -> None:
+        self._outbox.settle(entry)
         self._release_lease(entry)
 
     def _release_lease(self, entry: Waiting) -> None:

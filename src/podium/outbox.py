@@ -122,6 +122,9 @@ class Outbox:
         self._disk = Room(*ON_DISK)
         self._memory = Room(*IN_MEMORY)
         self._saving: set[asyncio.Task[None]] = set()
+        #: Names of files that are to be removed, and the asyncio task that does it.
+        self._done_with: list[str] = []
+        self._removing: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
         self._usable = False
         #: The size of all that waits.
@@ -218,7 +221,7 @@ class Outbox:
                 self._fails(error)
             else:
                 if name is None or entry.settled:
-                    await self._forget(name)
+                    self._forget(name)
                     return
                 entry.name, entry.body = name, None
                 self._works()
@@ -266,10 +269,9 @@ class Outbox:
             entry.name = None
         return None
 
-    async def settle(self, entry: Waiting) -> None:
+    def settle(self, entry: Waiting) -> None:
         """Let a result go: the server has it, or will never take it."""
-        name = self._strike(entry)
-        await self._forget(name)
+        self._forget(self._strike(entry))
 
     async def settle_superseded(self, entry: Waiting, reason: str) -> bool:
         """Let a result go that came too late, and keep it for a while; return whether that could be done."""
@@ -283,7 +285,7 @@ class Outbox:
                 entry.name, kept = None, True
             except (OSError, SpoolError) as error:
                 self._fails(error)
-        await self.settle(entry)
+        self.settle(entry)
         return kept
 
     def _strike(self, entry: Waiting) -> str | None:
@@ -303,9 +305,18 @@ class Outbox:
         name, entry.name = entry.name, None
         return name
 
-    async def _forget(self, name: str | None) -> None:
-        if name is not None and self._spool is not None:
-            await self._in_thread(self._spool.remove, name)
+    def _forget(self, name: str | None) -> None:
+        """Remove a file soon, many at a time. If that is never done, its result is sent again, which does no harm."""
+        if name is None:
+            return
+        self._done_with.append(name)
+        if self._removing is None or self._removing.done():
+            self._removing = asyncio.get_running_loop().create_task(self._remove())
+
+    async def _remove(self) -> None:
+        while self._done_with and self._spool is not None:
+            names, self._done_with = self._done_with, []
+            await self._in_thread(self._spool.remove_all, names)
 
     def _enter(self, entry: Waiting, room: Room) -> None:
         entry.room = room
@@ -353,6 +364,8 @@ class Outbox:
         """Write what is not on disk yet, if that can be done."""
         for saving in list(self._saving):
             await saving
+        if self._removing is not None:
+            await self._removing
         for entry in self:
             await self.save_again(entry)
 

@@ -40,7 +40,7 @@ from podium.spoolfile import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SUPERSEDED: Final = "superseded"
 BAD: Final = "bad"
@@ -199,10 +199,11 @@ class Spool:
         _, own = self._opened()
         return own.read_record(name)
 
-    def remove(self, name: str) -> None:
-        """Forget a result: the server has it."""
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Forget results: the server has them."""
         _, own = self._opened()
-        own.remove(name)
+        for name in names:
+            own.remove(name)
 
     def set_aside(self, name: str) -> None:
         """Put a file that turned out to be damaged with the bad ones. Raises OSError."""

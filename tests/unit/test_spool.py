@@ -66,7 +66,7 @@ def taken_over(path: Path) -> Takeover:
     with opened(path) as spool:
         takeover = spool.take_over()
         for found in takeover.found:
-            spool.remove(found.name)
+            spool.remove_all([found.name])
     return takeover
 
 
@@ -134,7 +134,7 @@ def test_folder_of_a_process_goes_with_it_unless_something_waits(tmp_path: Path)
     with opened(tmp_path) as spool:
         name = spool.save(record())
         assert spool.load(name) == record()
-        spool.remove(name)
+        spool.remove_all([name])
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
     with opened(tmp_path) as spool:
         spool.save(record())
@@ -217,7 +217,7 @@ def test_E04_what_a_running_process_holds_is_left_alone(tmp_path: Path) -> None:
         name = first.save(record("a"))
         assert second.take_over().found == []
         assert first.load(name) == record("a")
-        first.remove(name)
+        first.remove_all([name])
 
 
 @pytest.mark.parametrize(("server", "host"), [("http://other/api", "here"), (SERVER, "there")])
