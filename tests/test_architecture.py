@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
         "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory",
-        "endings", "outbox", "redelivery", "spool", "spoolfile", "updates",
+        "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates",
     },
     {"crew", "status", "monitor", "engine", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},

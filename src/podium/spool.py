@@ -68,10 +68,12 @@ def default_folder() -> Path:
 
 def spool_of(configuration: Configuration) -> Spool | None:
     """Return the spool that a Configuration asks for; None if it wants none."""
-    if not configuration.spool:
-        return None
-    folder = default_folder() if configuration.spool_dir is None else Path(configuration.spool_dir).expanduser()
-    return Spool(folder, masked_url(configuration.host))
+    return Spool(folder_of(configuration), masked_url(configuration.host)) if configuration.spool else None
+
+
+def folder_of(configuration: Configuration) -> Path:
+    """Return the folder of a Configuration's spool."""
+    return default_folder() if configuration.spool_dir is None else Path(configuration.spool_dir).expanduser()
 
 
 def this_host() -> str:
@@ -123,7 +125,7 @@ class Spool:
             while self._own is None:
                 with self._quiet(base):
                     own = Folder.open(self.path / f"{self._family}{secrets.token_hex(6)}", base)
-                    lock = _locked(own)
+                    lock = locked(own)
                     if lock is None:
                         own.close()
                     else:
@@ -157,7 +159,7 @@ class Spool:
     def _take_over(self, name: str, takeover: Takeover) -> None:
         base, _ = self._opened()
         with contextlib.closing(Folder.open(self.path / name, base, create=False)) as left:
-            lock = _locked(left)
+            lock = locked(left)
             if lock is None:
                 return
             try:
@@ -259,16 +261,7 @@ class Spool:
             os.close(descriptor)
 
 
-def is_locked(folder: Folder) -> bool:
-    """Whether a running process delivers what is in a folder."""
-    lock = _locked(folder)
-    if lock is None:
-        return True
-    os.close(lock)
-    return False
-
-
-def _locked(folder: Folder) -> int | None:
+def locked(folder: Folder) -> int | None:
     """Lock a folder; None if another process has it, or has just removed it. The lock ends with its process."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(LOCK, flags, 0o600, dir_fd=folder.descriptor)

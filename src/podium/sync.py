@@ -136,6 +136,7 @@ class Client:
     extend_lease = blocking(AsyncClient.extend_lease)
     append_task_log = blocking(AsyncClient.append_task_log)
     get_task = blocking(AsyncClient.get_task)
+    get_task_state = blocking(AsyncClient.get_task_state)
     update_task = blocking(AsyncClient.update_task)
     update_task_by_ref = blocking(AsyncClient.update_task_by_ref)
     get_task_logs = blocking(AsyncClient.get_task_logs)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from podium.cli.spool_app import spool_app
 from podium.cli.worker_options import environment_help, with_worker_options
 
 # Plain help texts: typer would otherwise load rich for each ``--help`` and each wrong option.
@@ -134,6 +135,9 @@ def run(
         options={name: text for name, text in worker_options.items() if text is not None},
     )
     run_program(program)
+
+
+app.add_typer(spool_app, name="spool")
 
 
 @app.command()
