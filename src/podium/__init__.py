@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from podium.config import AuthenticationSettings, Configuration
     from podium.context import TaskContext, TaskInProgress, get_task_context
     from podium.discovery import WorkerLoader, auto_discover_workers, scan_for_workers
+    from podium.drain import DrainReport
     from podium.errors import (
         ApiError,
         ConfigError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         DeclarationError,
         NonRetryableException,
         NoTaskContextError,
+        NoWorkerLeftError,
         PodiumError,
         StartError,
         TaskFailedError,
@@ -66,9 +68,10 @@ _HOMES = {
     "config": ("AuthenticationSettings", "Configuration"),
     "context": ("TaskContext", "TaskInProgress", "get_task_context"),
     "discovery": ("WorkerLoader", "auto_discover_workers", "scan_for_workers"),
+    "drain": ("DrainReport",),
     "errors": (
-        "ApiError", "ConfigError", "ConversionError", "DeclarationError", "NoTaskContextError", "NonRetryableException",
-        "PodiumError", "StartError", "TaskFailedError", "TransportError",
+        "ApiError", "ConfigError", "ConversionError", "DeclarationError", "NoTaskContextError", "NoWorkerLeftError",
+        "NonRetryableException", "PodiumError", "StartError", "TaskFailedError", "TransportError",
     ),
     "events": (
         "PollCompleted", "PollFailure", "PollStarted", "TaskExecutionCompleted", "TaskExecutionFailure",
@@ -89,13 +92,14 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ApiError", "AsyncClient", "AuthenticationSettings", "Client", "ConfigError", "Configuration", "ConversionError",
-    "DeclarationError", "MetricsCollector", "MetricsSettings", "NoTaskContextError", "NonRetryableException",
-    "PodiumError", "PollCompleted", "PollFailure", "PollStarted", "SimpleTask", "StartError", "StartWorkflowRequest",
-    "Task", "TaskContext", "TaskDef", "TaskExecLog", "TaskExecutionCompleted", "TaskExecutionFailure",
-    "TaskExecutionStarted", "TaskFailedError", "TaskHandler", "TaskInProgress", "TaskPaused", "TaskResult",
-    "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener", "TaskUpdateCompleted", "TaskUpdateFailure",
-    "TransportError", "Worker", "WorkerLoader", "WorkerTask", "Workflow", "WorkflowDef", "WorkflowTask", "__version__",
-    "auto_discover_workers", "get_registered_workers", "get_task_context", "scan_for_workers", "worker_task",
+    "DeclarationError", "DrainReport", "MetricsCollector", "MetricsSettings", "NoTaskContextError",
+    "NoWorkerLeftError", "NonRetryableException", "PodiumError", "PollCompleted", "PollFailure", "PollStarted",
+    "SimpleTask", "StartError", "StartWorkflowRequest", "Task", "TaskContext", "TaskDef", "TaskExecLog",
+    "TaskExecutionCompleted", "TaskExecutionFailure", "TaskExecutionStarted", "TaskFailedError", "TaskHandler",
+    "TaskInProgress", "TaskPaused", "TaskResult", "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener",
+    "TaskUpdateCompleted", "TaskUpdateFailure", "TransportError", "Worker", "WorkerLoader", "WorkerTask", "Workflow",
+    "WorkflowDef", "WorkflowTask", "__version__", "auto_discover_workers", "get_registered_workers",
+    "get_task_context", "scan_for_workers", "worker_task",
 ]  # fmt: skip
 
 

@@ -213,10 +213,10 @@ def _import(name: str, file: Path | None = None) -> ModuleType:
 
 def _is_missing(error: BaseException | None) -> bool:
     """Whether the module itself is not there, and not one that it imports."""
-    return isinstance(error, ModuleNotFoundError) and not _frames_of_users(error)
+    return isinstance(error, ModuleNotFoundError) and not frames_of_users(error)
 
 
-def _frames_of_users(error: BaseException) -> list[traceback.FrameSummary]:
+def frames_of_users(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the frames of an exception that lie neither here nor in Python's import machinery."""
     frames = traceback.extract_tb(error.__traceback__)
     own = {__file__, importlib.__file__}
@@ -227,7 +227,7 @@ def _place_of(error: BaseException) -> str:
     """Return the file and line where a user's module failed; empty if nobody can tell."""
     if isinstance(error, SyntaxError) and error.filename:
         return ""  # its own text says it
-    frames = _frames_of_users(error)
+    frames = frames_of_users(error)
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 

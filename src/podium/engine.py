@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from podium.client import AsyncClient
+from podium.crew import orphans
 from podium.crew.logs import ChildLogs
 from podium.crew.process import ProcessCrew
 from podium.crew.thread import ThreadCrew
 from podium.delivery import Delivery
-from podium.errors import PodiumError, StartError
+from podium.drain import Drain, StopRequests
+from podium.errors import NoWorkerLeftError, PodiumError, StartError
 from podium.events import EventDispatcher
 from podium.lease import LeaseKeeper
 from podium.loops import loop_factory, start_all
@@ -31,6 +33,7 @@ from podium.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from podium.drain import DrainReport
     from podium.plan import Plan
     from podium.transport import RequestHook
 
@@ -38,14 +41,16 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-#: After the grace period: how long results and tasks that are given back may still take to reach the server.
-_LAST_REPORTS: Final = 5.0
 #: How late, in the worst case, a thread that waits for the engine's end notices a signal.
 _SIGNAL_LATENCY: Final = 0.5
 #: How long a call from another thread waits for the engine's loop.
 _PATIENCE: Final = 10.0
 #: How long the start waits for the task definitions to be registered; a server that is down is told later.
 _REGISTRATION_PATIENCE: Final = 10.0
+#: How long results may still take to reach the server when no worker is left.
+_WITHOUT_WORKERS: Final = 10.0
+#: How long slow listeners, and handlers of log records, may take at the end, if the grace period leaves so much.
+_LAST_WORDS: Final = 5.0
 
 
 @dataclass
@@ -77,9 +82,6 @@ class _Parts:
             runner.set_paused(paused)
         return bool(found)
 
-    def works(self) -> set[asyncio.Task[None]]:
-        return {work for runner, _ in self.runners for work in runner.works}
-
 
 class Engine:
     """Runs a plan once: ``start`` it, ``request_stop``, ``wait`` for its end. The methods may be called anywhere."""
@@ -99,8 +101,12 @@ class Engine:
         self._after_end: Callable[[], None] | None = None
         #: What ended the engine without having been asked for; None if nothing did.
         self.failure: BaseException | None = None
-        self._stop_deadlines: list[float] = []
+        #: What became of the tasks in hand; None before the end, and if podium failed too badly to tell.
+        self.drain_report: DrainReport | None = None
+        self._stop = StopRequests()
         self._stop_asked: asyncio.Event | None = None
+        #: Set when no crew will have a child any more.
+        self._deserted = asyncio.Event()
 
     @property
     def ended(self) -> bool:
@@ -121,7 +127,7 @@ class Engine:
     @property
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
-        return bool(self._stop_deadlines)
+        return bool(self._stop)
 
     @property
     def thread_id(self) -> int:
@@ -146,20 +152,18 @@ class Engine:
             self.wait()
             raise error.with_traceback(None) from None  # what happened is in the message, not in the engine's stack
         except BaseException:  # Ctrl-C while the crews start
-            self.request_stop(0.0)
+            self.request_stop(0.0, "an interruption of the start")
             self.wait()
             raise
 
-    def request_stop(self, grace: float) -> None:
-        """Ask for the end, ``grace`` seconds from now at the latest. May be called again to shorten the time."""
-        # Appending is atomic. A lock is not for signal handlers: the second one may interrupt the first.
-        self._stop_deadlines.append(time.monotonic() + grace)
+    def request_stop(self, grace: float, by: str) -> None:
+        """Ask for the end, ``grace`` seconds from now at the latest. May be called again to shorten the time.
+
+        ``by`` is who asks, for the log and the report.
+        """
+        self._stop.add(grace, by)
         if self._loop is not None and self._stop_asked is not None and not self._ended.is_set():
             self.post(self._stop_asked.set)
-
-    def _deadline(self) -> float:
-        """When the grace period ends: the nearest of all that were asked for; at once if podium itself failed."""
-        return min(self._stop_deadlines, default=0.0)
 
     def wait(self) -> None:
         """Wait until the engine has ended."""
@@ -213,10 +217,11 @@ class Engine:
                 self._started.set_exception(error)
             else:
                 self.failure = error
-                logger.critical("the engine failed", exc_info=error)
+                if not isinstance(error, NoWorkerLeftError):
+                    logger.critical("the engine failed", exc_info=error)
         finally:
-            self._events.close()
-            self._child_logs.close()
+            self._events.close(self._stop.time_left(_LAST_WORDS))
+            self._child_logs.close(self._stop.time_left(_LAST_WORDS))
             self._ended.set()
             if self._after_end is not None:
                 self._after_end()
@@ -234,6 +239,8 @@ class Engine:
                 self._started.set_result(None)
                 if started:
                     await self._serve(parts, SelfCheck(client, transport, parts.only_runners))
+                else:
+                    self.drain_report = self._stop.report()
             finally:
                 await self._stop_crews(parts)
 
@@ -249,7 +256,7 @@ class Engine:
     async def _start_unless_stopped(self, parts: _Parts) -> bool:
         """Start the crews and register definitions; return False if a stop was asked for before that was done."""
         assert self._stop_asked is not None
-        if self._stop_deadlines:  # asked before there was a loop
+        if self._stop:  # asked before there was a loop
             return False
         stop = asyncio.create_task(self._stop_asked.wait())
         starting = asyncio.create_task(self._start_crews(parts))
@@ -276,32 +283,41 @@ class Engine:
         delivering = asyncio.create_task(parts.delivery.run())
         parts.polls = {runner: asyncio.create_task(runner.run()) for runner, _ in parts.runners}
         stop = asyncio.create_task(self._stop_asked.wait())
-        beside = [stop, ticks]
+        deserted = asyncio.create_task(self._deserted.wait())
+        beside = [stop, deserted, ticks]
         if self._monitor is not None:
             self._monitor.start()
             beside.append(asyncio.create_task(selfcheck.run()))
-        while not stop.done() and not any(map(_failed, [leases, delivering, *parts.polls.values()])):
-            running = [task for task in [stop, leases, delivering, *parts.polls.values()] if not task.done()]
+        guarded = [leases, delivering]
+        while not (stop.done() or deserted.done() or any(map(_failed, [*guarded, *parts.polls.values()]))):
+            running = [task for task in [stop, deserted, *guarded, *parts.polls.values()] if not task.done()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if self._monitor is not None:
             self._monitor.stop()
+        nobody_left = deserted.done() and not stop.done()
+        if nobody_left:
+            logger.error("no worker is left that could run a task: the engine stops")
+            self._stop.add(_WITHOUT_WORKERS, "no worker is left")
         await self._drain(parts)
-        for task in (leases, delivering, *beside):
+        for task in (*guarded, *beside):
             task.cancel()
         self._last_tick = 0.0
-        for task in [*parts.polls.values(), leases, delivering]:
+        if nobody_left:
+            raise NoWorkerLeftError("every worker process has died for good; the log says how each ended")
+        for task in [*parts.polls.values(), *guarded]:
             if _failed(task):
                 task.result()
 
     async def _tick(self) -> None:
         while True:
             self._last_tick = time.monotonic()
+            orphans.reap()
             await asyncio.sleep(self._plan.monitoring.interval_seconds)
 
     def restart_runner(self, runner: Runner, limit: float) -> None:
         """Begin a worker's loop anew if it is overdue by more than ``limit`` seconds. Called on the loop."""
         assert self._parts is not None
-        if self._stop_deadlines or runner.overdue <= limit:  # it may have gone on meanwhile, and have an open poll
+        if self._stop or runner.overdue <= limit:  # it may have gone on meanwhile, and have an open poll
             return
         self._parts.polls[runner].cancel()
         self._parts.polls[runner] = asyncio.create_task(runner.run())
@@ -324,7 +340,7 @@ class Engine:
                     crew_plan.processes,
                     plan.launcher,
                     plan.restart,
-                    parts.wake_runners,
+                    lambda: self._on_crew_change(parts),
                     plan.on_restart,
                     self._child_logs,
                     recycling=crew_plan.recycling,
@@ -346,25 +362,17 @@ class Engine:
         parts.registering = asyncio.create_task(keep_registering(parts.client, workers, parts.registered_once))
 
     async def _drain(self, parts: _Parts) -> None:
-        """Stop polling, let tasks in hand finish until the deadline, then stop the crews and give back the rest."""
-        for runner, _ in parts.runners:
-            runner.stop()
-        remaining = max(0.0, self._deadline() - time.monotonic())
-        in_hand = sum(runner.running for runner, _ in parts.runners)
-        logger.info("stopping: %d tasks in hand may take up to %.1f s", in_hand, remaining)
-        await _settled(parts, self._deadline)
-        parts.delivery.hurry()
-        await self._stop_crews(parts)
-        last = time.monotonic() + _LAST_REPORTS
-        await _settled(parts, lambda: last)
-        await parts.delivery.finish(last - time.monotonic())
-        for work in parts.works():
-            work.cancel()
-        left = [task_id for runner, _ in parts.runners for task_id in runner.task_ids]
-        if left:
-            logger.error("%d tasks could not be finished or given back: %s", len(left), ", ".join(left))
-        else:
-            logger.info("stopped")
+        for crew in parts.crews:
+            crew.wind_down()
+        runners = [runner for runner, _ in parts.runners]
+        drain = Drain(self._stop, runners, parts.polls.values, parts.delivery, lambda: self._stop_crews(parts))
+        self.drain_report = await drain.run()
+
+    def _on_crew_change(self, parts: _Parts) -> None:
+        """Let the runners look again, unless there is nothing left for them to look at."""
+        parts.wake_runners()
+        if parts.crews and all(crew.deserted for crew in parts.crews):
+            self._deserted.set()
 
     async def _stop_crews(self, parts: _Parts) -> None:
         if parts.registering is not None:
@@ -388,12 +396,3 @@ def _both(first: RequestHook | None, note_answer: Callable[[int], None]) -> Requ
 
 def _failed(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
-
-
-async def _settled(parts: _Parts, deadline: Callable[[], float]) -> None:
-    """Wait until no poll is open and no task in hand, at most until a deadline that may come nearer meanwhile."""
-    while pending := {task for task in {*parts.polls.values(), *parts.works()} if not task.done()}:
-        remaining = deadline() - time.monotonic()
-        if remaining <= 0:
-            return
-        await asyncio.wait(pending, timeout=min(remaining, 0.1), return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@
     |-- NoTaskContextError        get_task_context() was called outside a task
     |-- ConversionError           a value does not fit its type; names the path
     |-- StartError                a crew could not start
+    |-- NoWorkerLeftError         every worker process has died for good
     |-- TaskFailedError           why a task failed, for event listeners
     |-- SupersededError           a result came too late: the server had given its task up
     |-- TransportError            no usable answer arrived
@@ -52,6 +53,10 @@ class NoTaskContextError(PodiumError, RuntimeError):
 
 class StartError(PodiumError, RuntimeError):
     """A crew could not start: the user's module failed to import, or a child did not come up."""
+
+
+class NoWorkerLeftError(PodiumError, RuntimeError):
+    """Every worker process has died, and none is to be started any more: see ``restart_max_attempts``."""
 
 
 class ConversionError(PodiumError, ValueError):

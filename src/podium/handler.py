@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,15 +17,14 @@ from podium.delivery import UPDATE_RETRY_DELAYS
 from podium.discovery import counted, summary_of
 from podium.discovery import import_modules as import_modules_by_name
 from podium.engine import Engine
-from podium.errors import ConfigError, DeclarationError, PodiumError, StartError
-from podium.events import HANDLERS
+from podium.errors import ConfigError, DeclarationError, NoWorkerLeftError, PodiumError, StartError
 from podium.health import Health
-from podium.instruments import Instruments
+from podium.instruments import Instruments, checked_listeners
 from podium.logs import configure_logging
 from podium.member import refuse_while_importing
 from podium.monitor import Monitoring
-from podium.plan import Defaults, Plan, Surroundings, plan_crews
-from podium.registry import Worker, get_registered_workers
+from podium.plan import Defaults, Plan, Surroundings, log_levels, plan_crews
+from podium.registry import get_registered_workers, listed_workers, without_doubles
 from podium.settings import resolve_workers, rows_of
 from podium.signals import SIGNAL_WATCH, Watched
 from podium.status import processes_of, status_of
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podium.crew.launch import StartMethod
+    from podium.drain import DrainReport
     from podium.health import Verdict
     from podium.metrics import MetricsSettings
     from podium.options import Isolation
+    from podium.registry import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,15 @@ class TaskHandler:
     Raises DeclarationError, ConfigError, or StartError naming the module for an import that fails.
     """
 
+    # Where nothing runs.
+    _engine: Engine | None = None
+    _watched: Watched | None = None
+    #: The process that the engine runs in.
+    _pid = 0
+    _last_report: DrainReport | None = None
+    #: One thread at a time starts, or clears away what has ended; the same one may do both, in a signal handler.
+    _changing: threading.RLock
+
     def __init__(
         self,
         workers: Iterable[Worker] | Worker | None = None,
@@ -136,7 +147,7 @@ class TaskHandler:
         self._imports = [import_modules] if isinstance(import_modules, str) else list(import_modules or ())
         #: The workers to run, with the values that hold for them after a look at the environment.
         self.workers = self._find_workers(workers, scan=scan_for_annotated_workers)
-        self._instruments = Instruments(metrics_settings, _checked_listeners(event_listeners or ()))
+        self._instruments = Instruments(metrics_settings, checked_listeners(event_listeners or ()))
         self._monitoring = Monitoring(
             enabled=monitor_processes, interval_seconds=monitor_interval_seconds,
             stuck_after_seconds=stuck_after_seconds, restart_stuck=restart_stuck, kill_stopped=kill_stopped,
@@ -150,18 +161,16 @@ class TaskHandler:
         self._grace = grace_seconds
         self._handle_signals = handle_signals
         self._update_retry_delays = _checked_delays(update_retry_delays)
-        self._engine: Engine | None = None
-        self._watched: Watched | None = None
         #: Takes back what the start has put in place around the engine.
         self._undo = contextlib.ExitStack()
-        self._pid = 0
+        self._changing = threading.RLock()
 
     def _find_workers(self, workers: Any, *, scan: bool) -> list[Worker]:
         with contextlib.ExitStack() as undo:
             undo.callback(configure_logging())  # what is said of declarations and variables goes where the rest will go
             import_modules_by_name(self._imports)
-            found = [*_given(workers), *(get_registered_workers() if scan else ())]
-            return _without_doubles(resolve_workers(found, self.configuration))
+            found = [*listed_workers(workers), *(get_registered_workers() if scan else ())]
+            return without_doubles(resolve_workers(found, self.configuration))
 
     def start_processes(self) -> None:
         """Start all workers; return when each can run tasks.
@@ -170,60 +179,104 @@ class TaskHandler:
         Does nothing if they run already. May be called again when they have been stopped.
         """
         refuse_while_importing("TaskHandler.start_processes()")
-        if self._engine is not None and not self._engine.ended:
-            return
-        self.stop_processes()  # what ended by itself, or by a signal, has left its metrics and its log in place
-        if not self.workers:
-            raise DeclarationError(
-                "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
-                "their modules in import_modules=[...]"
-            )
-        with contextlib.ExitStack() as undo:
-            undo.callback(configure_logging())  # first: it decides what is said, and what children are told to say
-            for worker in self.workers:
-                rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
-                logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
-            engine = Engine(self._plan())
-            self._instruments.start(Health(engine, self._monitoring.silence).probes, lambda: _processes_of(engine))
-            undo.callback(self._instruments.stop, self._task_types())
-            watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
-            if watched is not None:
-                undo.callback(SIGNAL_WATCH.remove, watched)
-            engine.start(after_end=watched.after_end if watched is not None else None)
-            self._undo = undo.pop_all()
-        self._engine, self._watched, self._pid = engine, watched, os.getpid()
-        # A program that ends without stopping its handler gives its tasks back, instead of leaving them to time out.
-        atexit.register(self.stop_processes, 0.0)
+        if self._engine is not None and self._current is None:  # this process is a forked copy of the program
+            self._engine, self._watched, self._undo = None, None, contextlib.ExitStack()
+            self._changing = threading.RLock()
+        with self._changing:
+            if self._engine is not None and not self._engine.ended:
+                return
+            if self._engine is not None:  # what ended by itself, or by a signal, has left metrics and log in place
+                self._clear(self._engine)
+            if not self.workers:
+                raise DeclarationError(
+                    "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
+                    "their modules in import_modules=[...]"
+                )
+            with contextlib.ExitStack() as undo:
+                self._start(undo)
 
-    def stop_processes(self, grace: float | None = None) -> None:
+    def _start(self, undo: contextlib.ExitStack) -> None:
+        undo.callback(configure_logging())  # first: it decides what is said, and what children are told to say
+        for worker in self.workers:
+            rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
+            logger.debug("Worker %r configuration:%s", worker.task_definition_name, rows)
+        engine = Engine(self._plan())
+        self._instruments.start(Health(engine, self._monitoring.silence).probes, lambda: _processes_of(engine))
+        undo.callback(self._instruments.stop, self._task_types())
+        watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
+        if watched is not None:
+            undo.callback(SIGNAL_WATCH.remove, watched)
+        # Before it runs: another thread, or a signal handler of the program, may want to stop it meanwhile.
+        self._engine, self._watched, self._pid = engine, watched, os.getpid()
+        try:
+            engine.start(after_end=watched.after_end if watched is not None else None)
+        except BaseException:
+            self._engine = self._watched = None
+            raise
+        if self._engine is engine:
+            self._undo = undo.pop_all()
+            # A program that ends without stopping its handler gives its tasks back; they need not time out.
+            atexit.register(self._stop_at_exit)
+
+    def stop_processes(self, grace: float | None = None) -> DrainReport | None:
         """Stop polling, let running tasks finish for up to ``grace`` seconds (default ``grace_seconds``), and end.
 
-        What has not finished by then is stopped and given back to the server. Returns when everything has ended;
-        does nothing if nothing runs.
+        What has not finished by then is stopped and given back to the server. Returns when everything has ended, with
+        the report; None if nothing runs, and to a listener, for which the stop cannot wait.
         """
-        engine = self._engine
-        if engine is None or os.getpid() != self._pid:  # a forked copy of the program has no engine
-            return
-        engine.request_stop(self._grace if grace is None else grace)
+        return self._stop(self._grace if grace is None else grace, "stop_processes()")
+
+    def _stop(self, grace: float, by: str) -> DrainReport | None:
+        engine = self._current
+        if engine is None:
+            return None
+        engine.request_stop(grace, by)
         if engine.needs_this_thread():  # the engine waits for the caller
-            return
+            return None
         engine.wait()
-        atexit.unregister(self.stop_processes)
-        if self._engine is engine:
-            self._engine = self._watched = None
-            self._undo.close()
+        self._clear(engine)
+        return engine.drain_report
+
+    def _stop_at_exit(self) -> None:
+        self._stop(0.0, "the end of the program")
+
+    def _clear(self, engine: Engine) -> None:
+        """Take back what was put in place around an engine that has ended."""
+        with self._changing:
+            if self._engine is engine:
+                atexit.unregister(self._stop_at_exit)
+                self._last_report = engine.drain_report
+                self._engine = self._watched = None
+                undo, self._undo = self._undo, contextlib.ExitStack()
+                undo.close()
+
+    @property
+    def _current(self) -> Engine | None:
+        """The engine; None in a forked copy of the program, where its threads are missing."""
+        return self._engine if self._pid == os.getpid() else None
+
+    @property
+    def drain_report(self) -> DrainReport | None:
+        """What became of the tasks in hand at the last stop; None before the first, and while workers run."""
+        engine = self._current
+        return engine.drain_report if engine is not None else self._last_report
 
     def join_processes(self) -> None:
         """Wait until the workers have been stopped: by a signal, or by ``stop_processes`` in another thread.
 
-        The death and restart of a child does not end it. Raises PodiumError if podium itself failed.
+        The death and restart of a child does not end it. Raises NoWorkerLeftError if all children have died and none
+        is to be restarted any more, PodiumError if podium itself failed, StartError if nothing runs or a listener asks.
         """
-        engine, watched = self._engine, self._watched
+        engine, watched = self._current, self._watched
         if engine is None:
             raise StartError("join_processes() without start_processes(): no worker is running")
+        if engine.needs_this_thread():
+            raise StartError("join_processes() in a listener: the end waits for the listener to return")
         if watched is not None:
             watched.awaited.set()
         engine.wait()
+        if isinstance(engine.failure, NoWorkerLeftError):
+            raise engine.failure
         if engine.failure is not None:
             raise PodiumError("podium's engine failed, and the workers were stopped") from engine.failure
 
@@ -251,7 +304,7 @@ class TaskHandler:
         return self._asked(Health.ready)
 
     def _asked(self, question: Callable[[Health], Verdict]) -> bool:
-        engine = self._engine
+        engine = self._current
         return engine is not None and not engine.ended and question(Health(engine, self._monitoring.silence))[0]
 
     def get_worker_status(self) -> list[dict[str, Any]]:
@@ -263,7 +316,7 @@ class TaskHandler:
         None); problem (what keeps the worker from its work, else None), unready (why it can take no work now, else
         None).
         """
-        engine = self._engine
+        engine = self._current
         if engine is None or engine.ended:
             return []
         return [status_of(runner, crew, self._monitoring.silence) for runner, crew in engine.runners]
@@ -286,7 +339,7 @@ class TaskHandler:
 
         Raises DeclarationError for an unknown name, StartError if nothing runs.
         """
-        engine = self._engine
+        engine = self._current
         if engine is None:
             raise StartError("set_paused() without start_processes(): no worker is running")
         if not engine.call(lambda parts: parts.set_paused(name, paused)):
@@ -301,7 +354,7 @@ class TaskHandler:
 
     def _plan(self) -> Plan:
         surroundings = Surroundings(
-            imports=self._imports, log_levels=_log_levels(), beat_interval=self._monitoring.beat_interval
+            imports=self._imports, log_levels=log_levels(), beat_interval=self._monitoring.beat_interval
         )
         crews, launcher = plan_crews(self.workers, self._defaults, surroundings)
         return Plan(
@@ -331,27 +384,6 @@ def _processes_of(engine: Engine) -> list[tuple[str, int]]:
     return [child for crew in crews for child in processes_of(crew)]
 
 
-def _checked_listeners(listeners: object) -> list[object]:
-    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
-        raise ConfigError(f"TaskHandler: event_listeners={listeners!r}: expected a list of listener objects")
-    checked = list(listeners)
-    for listener in checked:
-        if isinstance(listener, type):
-            raise ConfigError(f"TaskHandler: event_listeners: {listener.__name__} is a class; pass an object of it")
-        if not any(callable(getattr(listener, name, None)) for name in HANDLERS):
-            known = ", ".join(HANDLERS)
-            raise ConfigError(f"TaskHandler: event_listeners: {listener!r} has no method to call; known are {known}")
-    return checked
-
-
-def _log_levels() -> dict[str, int]:
-    """Return every logger's level that was set: children filter as this process does, and send no more."""
-    root = logging.getLogger()
-    loggers = dict(root.manager.loggerDict)  # other threads may make new ones
-    known = {name: logger for name, logger in loggers.items() if isinstance(logger, logging.Logger)}
-    return {"": root.level} | {name: logger.level for name, logger in known.items() if logger.level}
-
-
 def _check(name: str, value: object, ok: bool, allowed: str) -> None:
     if not ok:
         raise ConfigError(f"TaskHandler: {name}={value!r}: expected {allowed}")
@@ -366,29 +398,3 @@ def _checked_delays(delays: object) -> tuple[float, ...]:
 def _check_flags(**flags: object) -> None:
     for name, flag in flags.items():
         _check(name, flag, isinstance(flag, bool), "True or False")
-
-
-def _given(workers: Any) -> list[Worker]:
-    """Return the workers that were passed: one, several, or None."""
-    if isinstance(workers, Worker):
-        return [workers]
-    if workers is not None and not isinstance(workers, Iterable):
-        raise DeclarationError(f"workers: expected Worker objects, got {type(workers).__name__}")
-    listed = list(workers or ())
-    for worker in listed:
-        if not isinstance(worker, Worker):
-            raise DeclarationError(f"workers: expected Worker objects, got {type(worker).__name__}")
-    return listed
-
-
-def _without_doubles(found: Iterable[Worker]) -> list[Worker]:
-    """Return the workers to run: each name and domain once, the first of those that were found."""
-    workers: dict[tuple[str, str | None], Worker] = {}
-    for worker in found:
-        first = workers.setdefault((worker.task_definition_name, worker.domain), worker)
-        if first.function is not worker.function:
-            logger.warning(
-                "worker %r is declared twice: %s is used, %s is not",
-                worker.task_definition_name, first.declared_at, worker.declared_at,
-            )  # fmt: skip
-    return list(workers.values())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import ConfigError
+from podium.events import HANDLERS
 from podium.outbox import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from podium.metrics import MetricsCollector, MetricsSettings
     from podium.metrics.exporter import HealthSource, MetricsExporter
@@ -101,6 +103,20 @@ class Instruments(Watch):
     def _note_request(self, method: str, template: str, status: int, seconds: float) -> None:
         for collector in self._collectors:
             collector.record_api_request_time(method, template, status, seconds)
+
+
+def checked_listeners(listeners: object) -> list[object]:
+    """Return the listeners as a list; raises ConfigError for what is none, or would never be called."""
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
+        raise ConfigError(f"TaskHandler: event_listeners={listeners!r}: expected a list of listener objects")
+    checked = list(listeners)
+    for listener in checked:
+        if isinstance(listener, type):
+            raise ConfigError(f"TaskHandler: event_listeners: {listener.__name__} is a class; pass an object of it")
+        if not any(callable(getattr(listener, name, None)) for name in HANDLERS):
+            known = ", ".join(HANDLERS)
+            raise ConfigError(f"TaskHandler: event_listeners: {listener!r} has no method to call; known are {known}")
+    return checked
 
 
 def _collectors_among(listeners: Iterable[object]) -> list[MetricsCollector]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,14 @@ class Surroundings:
     log_levels: dict[str, int]
     #: Seconds between two signs of life; 0 for none.
     beat_interval: float
+
+
+def log_levels() -> dict[str, int]:
+    """Return every logger's level that was set: children filter as this process does, and send no more."""
+    root = logging.getLogger()
+    loggers = dict(root.manager.loggerDict)  # other threads may make new ones
+    known = {name: logger for name, logger in loggers.items() if isinstance(logger, logging.Logger)}
+    return {"": root.level} | {name: logger.level for name, logger in known.items() if logger.level}
 
 
 def plan_crews(

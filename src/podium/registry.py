@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from podium.errors import DeclarationError
@@ -309,3 +309,29 @@ def _may_be_task(parameter: inspect.Parameter) -> bool:
     if parameter.annotation is parameter.empty:
         return parameter.name == "task"
     return parameter.annotation in (object, "object") or "Task" in str(parameter.annotation)
+
+
+def listed_workers(workers: Any) -> list[Worker]:
+    """Return the workers that were passed: one, several, or None."""
+    if isinstance(workers, Worker):
+        return [workers]
+    if workers is not None and not isinstance(workers, Iterable):
+        raise DeclarationError(f"workers: expected Worker objects, got {type(workers).__name__}")
+    listed = list(workers or ())
+    for worker in listed:
+        if not isinstance(worker, Worker):
+            raise DeclarationError(f"workers: expected Worker objects, got {type(worker).__name__}")
+    return listed
+
+
+def without_doubles(found: Iterable[Worker]) -> list[Worker]:
+    """Return the workers to run: each name and domain once, the first of those that were found."""
+    workers: dict[tuple[str, str | None], Worker] = {}
+    for worker in found:
+        first = workers.setdefault((worker.task_definition_name, worker.domain), worker)
+        if first.function is not worker.function:
+            logger.warning(
+                "worker %r is declared twice: %s is used, %s is not",
+                worker.task_definition_name, first.declared_at, worker.declared_at,
+            )  # fmt: skip
+    return list(workers.values())

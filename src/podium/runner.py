@@ -145,6 +145,11 @@ class Runner:
         return len(self._in_hand) - len(self._waiting)
 
     @property
+    def held(self) -> int:
+        """How many tasks have not come to their end, those included that cannot be read and are being failed."""
+        return len(self._works) + len(self._waiting)
+
+    @property
     def task_ids(self) -> list[str]:
         """The ids of the tasks in hand, also of those that wait for a slot."""
         return list(self._in_hand)
@@ -284,6 +289,7 @@ class Runner:
         self._works.discard(work)
         self._wake.set()
         if not work.cancelled() and (error := work.exception()) is not None:
+            self._delivery.endings.lost += 1
             logger.error("worker %r: a task was left behind by an error of podium", self._task_type, exc_info=error)
 
     async def _work(self, first: PolledTask) -> None:
@@ -303,6 +309,7 @@ class Runner:
                 await self._delivery.give_back(task, self.worker_id)
                 logger.info("task %s (%s) was stopped and given back", task.task_id, self._task_type)
             except Abandoned:
+                self._delivery.endings.abandoned += 1
                 logger.error(  # noqa: TRY400 - nothing failed, it is only too late
                     "task %s (%s) cannot be stopped and is left behind; the server takes it back after its response "
                     "timeout", task.task_id, self._task_type,

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT: a drain of everything that runs, and at the second signal the end of its grace period."""
+"""SIGTERM and SIGINT: a drain of everything that runs, and at the second signal the end of its grace period.
+
+SIGHUP, which a terminal sends when it is closed, stops nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+#: Sent when the terminal is closed, which is no wish to stop: a deploy sends SIGTERM. Nothing happens, unless the
+#: program has a handler of its own, or was started with the signal ignored (nohup).
+HANGUP: Final[signal.Signals | None] = getattr(signal, "SIGHUP", None)
 #: How long a program has, after the drain, to show that it goes on by itself.
 _RAISE_AGAIN_AFTER: Final = 1.0
 
@@ -23,8 +29,8 @@ class Stoppable(Protocol):
     def ended(self) -> bool:
         """Whether it has ended already."""
 
-    def request_stop(self, grace: float) -> None:
-        """Ask for the end, ``grace`` seconds from now at the latest."""
+    def request_stop(self, grace: float, by: str) -> None:
+        """Ask for the end, ``grace`` seconds from now at the latest; ``by`` says who asks."""
 
 
 @dataclass
@@ -61,10 +67,21 @@ class SignalWatch:
             return None
         watched = Watched(target, grace)
         self._watched.append(watched)
-        if not self._previous:
-            self._pid = os.getpid()
-            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._install()
         return watched
+
+    def _install(self) -> None:
+        if self._pid != os.getpid():  # a forked copy of the program: what it copied is another process's to stop
+            self._watched = self._watched[-1:]
+        elif self._previous:
+            return
+        self._pid = os.getpid()
+        self._previous |= {number: signal.signal(number, self._handle) for number in SIGNALS if not self._ours(number)}
+        if HANGUP is not None and signal.getsignal(HANGUP) is signal.SIG_DFL:
+            self._previous[HANGUP] = signal.signal(HANGUP, self._pass_by)
+
+    def _ours(self, number: int) -> bool:
+        return bool(signal.getsignal(number) == self._handle)
 
     def remove(self, watched: Watched) -> None:
         """Forget a target; with the last one, the handlers that were there before come back."""
@@ -85,21 +102,29 @@ class SignalWatch:
         # A process that the user's code forked has this handler too, but nothing to drain.
         if not running or os.getpid() != self._pid:
             self._restore()
+            if os.getpid() == 1 and signal.getsignal(number) is signal.SIG_DFL:
+                os._exit(128 + number)  # the kernel drops what would end the first process of a container
             signal.raise_signal(number)
             return
         for watched in running:
-            watched.target.request_stop(watched.grace if watched.number is None else 0.0)
+            watched.target.request_stop(watched.grace if watched.number is None else 0.0, signal.Signals(number).name)
             watched.number = number
+
+    def _pass_by(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            self._restore()
+            signal.raise_signal(number)
 
 
 SIGNAL_WATCH: Final = SignalWatch()
 
 
 def leave_to_parent() -> None:
-    """Let SIGTERM and SIGINT do nothing in a crew child: the parent drains, and the child finishes its tasks meanwhile.
+    """Let SIGTERM, SIGINT and SIGHUP do nothing in a crew child: the parent drains, and the child finishes its tasks.
 
     A handler that does nothing, rather than SIG_IGN, because ignored signals are inherited by programs that the
-    user's code starts; and the default in processes that it forks: both could not be stopped otherwise.
+    user's code starts; and the default in processes that it forks: both could not be stopped otherwise. A signal that
+    the program was told to ignore (nohup) stays ignored.
     """
     own = os.getpid()
 
@@ -110,3 +135,5 @@ def leave_to_parent() -> None:
 
     for number in SIGNALS:
         signal.signal(number, ignore)
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        signal.signal(HANGUP, ignore)

@@ -209,8 +209,8 @@ def test_defaults_of_the_supervision() -> None:
 def test_child_that_is_not_replaced_any_more_is_unhealthy(
     rig: Rig, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = rig.worker(samples.returns_none)
-    with rig.running(worker, restart_backoff_seconds=0.0, **options) as handler:
+    workers = [rig.worker(samples.returns_none), rig.worker(samples.returns_list)]  # without the second it would stop
+    with rig.running(*workers, restart_backoff_seconds=0.0, **options) as handler:
         pids: set[int] = set()
         for _ in range(options.get("restart_max_attempts", 0) + 1):
             pid = until(lambda: (set(about(handler)["pids"]) - pids or {0}).pop(), "a new child")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
     """Run the command line and exit with its code; an error that podium foresees is one line, not a traceback."""
+    if sys.argv[1:2] == ["run"]:
+        _run()
     from podium.answers import harmless
     from podium.cli.app import app
     from podium.errors import PodiumError
@@ -16,3 +19,25 @@ def main() -> None:
     except PodiumError as error:
         print(f"podium: {harmless(str(error))}", file=sys.stderr)
         sys.exit(1)
+
+
+def _run() -> NoReturn:
+    """Run ``podium run``, which ends by signals, at any time, and says by its exit code how."""
+    from podium.cli.ending import EARLY_STOP, ExitCode, StoppedEarly, explain, leave, open_standard_streams
+    from podium.errors import PodiumError
+
+    open_standard_streams()
+    try:
+        EARLY_STOP.install()
+        from podium.cli.app import app
+
+        code = app(prog_name="podium", standalone_mode=True)
+    except SystemExit as end:
+        code = end.code
+    except StoppedEarly:
+        code = ExitCode.DRAINED
+    except PodiumError as error:
+        explain(error)
+        code = ExitCode.of(error)
+    EARLY_STOP.over()
+    leave(code if isinstance(code, int) else 0)

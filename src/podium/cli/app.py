@@ -118,9 +118,18 @@ def run(
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /health at this port of 127.0.0.1.")
     ] = None,
+    drain_report: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write what became of the tasks in hand at the end, as JSON; - is stdout."),
+    ] = None,
     **worker_options: str | None,
 ) -> None:
-    """Run the workers that modules declare, until a signal stops them."""
+    """Run the workers that modules declare, until a signal stops them.
+
+    The exit code is 0 if every task in hand was finished or given back, 2 for a mistake in the command or the
+    configuration, 3 if the workers could not start, 4 if tasks were lost or left behind, 5 if every worker process
+    has died for good, 1 for everything else.
+    """
     from podium.cli.run import Program, run_program
 
     if not modules and not paths:
@@ -132,9 +141,10 @@ def run(
         start_method=start_method,
         grace_seconds=grace_seconds,
         metrics_port=metrics_port,
+        drain_report=drain_report,
         options={name: text for name, text in worker_options.items() if text is not None},
     )
-    run_program(program)
+    raise typer.Exit(run_program(program))
 
 
 app.add_typer(spool_app, name="spool")

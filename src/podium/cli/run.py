@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from podium.cli.ending import EARLY_STOP, ExitCode, check_report_target, write_report
 from podium.cli.modules import load_workers
 from podium.handler import TaskHandler
 from podium.logs import configure_program_logging
@@ -28,13 +29,17 @@ class Program:
     start_method: StartMethod = "forkserver"
     grace_seconds: float = 25.0
     metrics_port: int | None = None
+    #: Where the drain report goes: a file, or - for standard output; None for nowhere.
+    drain_report: str | None = None
     #: Option -> text, for all workers, as environment variables would say it.
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def run_program(program: Program) -> None:
-    """Run workers until a signal stops them. Raises what loading and starting raise."""
+def run_program(program: Program) -> int:
+    """Run workers until a signal stops them; return the exit code. Raises what loading and starting raise."""
     configure_program_logging()
+    if program.drain_report is not None:
+        check_report_target(program.drain_report)
     for name, text in program.options.items():
         set_for_all(name, text)
     compat = ["podium.compat"] if program.compat else []
@@ -42,12 +47,21 @@ def run_program(program: Program) -> None:
         importlib.import_module(name)
     workers = load_workers(program.modules, program.paths)
     metrics = None if program.metrics_port is None else MetricsSettings(http_port=program.metrics_port)
-    with TaskHandler(
+    handler = TaskHandler(
         workers=workers,
         metrics_settings=metrics,
         import_modules=compat,
         start_method=program.start_method,
         grace_seconds=program.grace_seconds,
-    ) as handler:
-        handler.start_processes()
-        handler.join_processes()
+    )
+    EARLY_STOP.check()
+    try:
+        with handler:
+            handler.start_processes()
+            EARLY_STOP.over()
+            handler.join_processes()
+    finally:
+        report = handler.drain_report
+        if report is not None and program.drain_report is not None:
+            write_report(report, program.drain_report)
+    return ExitCode.DRAINED if report is None or report.clean else ExitCode.LOST

@@ -61,6 +61,11 @@ class Solitary:
         if run is not None and not any(link.holds(future) for link in self.links):
             run.cancel()
 
+    def wind_down(self) -> None:
+        """Interrupt all executions that wait for their child."""
+        for future in list(self._runs):
+            self.cancel(future)
+
     async def stop(self) -> None:
         """End all children; what they were running is Interrupted, and so is what waits for one."""
         runs = list(self._runs.values())

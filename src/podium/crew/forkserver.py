@@ -21,9 +21,11 @@ from typing import NoReturn
 import msgspec
 
 from podium import member
+from podium.crew import orphans
 from podium.ends import Ends, take_standard_numbers
 from podium.frames import BootFailed, FrameReader, Preparation, encode
 from podium.memory import peak_memory
+from podium.signals import HANGUP
 
 
 class Preload(msgspec.Struct, array_like=True, tag="preload"):
@@ -61,6 +63,7 @@ def main(control_fd: int) -> NoReturn:
     take_standard_numbers()
     # The end of the control connection says it too, unless a process that the program forked keeps it open.
     member.die_with_parent_thread()
+    orphans.adopt()
     control = socket.socket(fileno=control_fd)
     preload = _read_preload(control)
     try:
@@ -77,6 +80,8 @@ def main(control_fd: int) -> NoReturn:
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        signal.signal(HANGUP, lambda *_: None)
     try:
         while True:
             ready, _, _ = select.select([control.fileno(), wake_read], [], [])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol
 import podium
 from podium import member
 from podium.answers import printable
+from podium.crew import orphans
 from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
 from podium.ends import Ends
 from podium.errors import ConfigError, StartError
@@ -47,6 +48,7 @@ class Child:
         self.ends = ends
         self.peak_memory = 0
         self._swept = False
+        orphans.expect(pid)
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     def set_exited(self, code: int | None, peak_memory: int = 0) -> None:
@@ -148,6 +150,9 @@ def _interpreter(code: str, fds: list[int]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own line
         [sys.executable, *flags, "-c", line],
         stdin=subprocess.DEVNULL,  # what comes in there is the program's
+        # Streams that were closed when the program began: their numbers are those of other files by now.
+        stdout=subprocess.DEVNULL if sys.__stdout__ is None else None,
+        stderr=subprocess.DEVNULL if sys.__stderr__ is None else None,
         pass_fds=fds,
         process_group=0,  # so that Ctrl-C in a terminal reaches this program alone, which then drains
     )

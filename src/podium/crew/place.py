@@ -86,6 +86,8 @@ class Member:
         self.restarts = 0
         self.recycles = 0
         self.exit_code: int | None = None
+        #: Whether no child comes any more: the engine is stopping.
+        self.winding_down = False
         self._shared = shared
         #: A child that cannot run tasks yet.
         self._coming: ChildLink | None = None
@@ -123,6 +125,8 @@ class Member:
         while (link := self.link) is not None:
             ends: list[asyncio.Future[Any]] = [link.exited, link.spent]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self.winding_down:
+                await asyncio.wait([link.exited])
             if link.exited.done():
                 await self._mourn(link)
             else:
@@ -148,7 +152,10 @@ class Member:
             if delay is None:
                 logger.error("%s is not restarted, after %d deaths in a row", printable(self.title), self._deaths)
                 return
-            await asyncio.sleep(delay)
+            if not self.winding_down:
+                await asyncio.sleep(delay)
+            if self.winding_down:
+                return
             self._count_restart()
             try:
                 await self.start()

@@ -128,6 +128,18 @@ class ProcessCrew:
             self._waiting.append((worker, task, future))
         return future
 
+    @property
+    def deserted(self) -> bool:
+        """Whether no child runs, and none will come any more."""
+        return bool(self._keepers) and all(keeper.done() for keeper in self._keepers)
+
+    def wind_down(self) -> None:
+        """Start nothing any more: a child that dies has no successor, and what waits for one is Interrupted."""
+        for member in self.members:
+            member.winding_down = True
+        self._solitary.wind_down()
+        self._interrupt_waiting()
+
     async def stop(self) -> None:
         """Kill the children and wait until they are gone; what they were running is Interrupted."""
         for keeper in self._keepers:
@@ -136,8 +148,9 @@ class ProcessCrew:
         await asyncio.gather(self._solitary.stop(), *(member.stop() for member in self.members))
 
     def _on_keeper_done(self, _keeper: asyncio.Task[None]) -> None:
-        if all(keeper.done() for keeper in self._keepers):  # no child will come any more
+        if self.deserted:
             self._interrupt_waiting()
+            self._on_change()
 
     def _interrupt_waiting(self) -> None:
         for _, _, future in self._waiting:

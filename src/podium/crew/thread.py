@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from podium.execution import Runnable
     from podium.frames import Outcome
 
-#: How long coroutines may take to end when they are cancelled at stop.
-_CANCEL_SECONDS: Final = 2.0
+#: How long coroutines may take to end when they are cancelled at stop, and the loop after them.
+_CANCEL_SECONDS: Final = 1.0
+_LOOP_END_SECONDS: Final = 0.5
 
 
 class ThreadCrew:
@@ -92,6 +93,14 @@ class ThreadCrew:
             self._engine.call_soon(self._hand_over)
         return future
 
+    @property
+    def deserted(self) -> bool:
+        """Whether no task will run here any more: never, this process runs."""
+        return False
+
+    def wind_down(self) -> None:
+        """Start nothing any more; nothing waits here."""
+
     async def stop(self) -> None:
         """Cancel coroutines, which are Interrupted then, and end the loop; what cannot be stopped is Abandoned."""
         if self._marks_records:
@@ -109,7 +118,7 @@ class ThreadCrew:
             if not future.done():
                 future.set_exception(Abandoned())
         loop.call_soon_threadsafe(loop.stop)
-        await asyncio.wait([self._ended], timeout=_CANCEL_SECONDS)
+        await asyncio.wait([self._ended], timeout=_LOOP_END_SECONDS)
 
     def _run_loop(self, started: asyncio.Future[None]) -> None:
         loop = loop_factory()()

@@ -1,0 +1,192 @@
+"""How ``podium run`` ends: signals before anything runs, exit codes, the drain report, and threads that never end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
+
+from podium.errors import ConfigError, DeclarationError, NoWorkerLeftError, PodiumError, StartError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from podium.drain import DrainReport
+
+logger = logging.getLogger(__name__)
+
+#: How long threads that the user's modules have started may take to end, when everything else has.
+_THREADS: Final = 1.0
+
+
+class ExitCode(IntEnum):
+    """What the exit code of ``podium run`` says; docs/stopping.md has them for readers."""
+
+    DRAINED = 0
+    FAILED = 1
+    MISUSED = 2
+    NOT_STARTED = 3
+    LOST = 4
+    NO_WORKER_LEFT = 5
+
+    @classmethod
+    def of(cls, error: PodiumError) -> ExitCode:
+        """Return the code for an error that ends the program."""
+        match error:
+            case ConfigError() | DeclarationError():
+                return cls.MISUSED
+            case StartError():
+                return cls.NOT_STARTED
+            case NoWorkerLeftError():
+                return cls.NO_WORKER_LEFT
+            case _:
+                return cls.FAILED
+
+
+class StoppedEarly(BaseException):
+    """A signal came before workers ran: there is nothing to drain."""
+
+
+class EarlyStop:
+    """SIGTERM and SIGINT before and after the time when a TaskHandler minds them.
+
+    The modules of the workers may take their time to be imported; a signal meanwhile ends the program at once, with
+    exit code 0. After the drain a signal has nothing left to ask for, and must not spoil the exit code.
+    """
+
+    def __init__(self) -> None:
+        self._over = False
+        self._asked = False
+
+    def install(self) -> None:
+        """Mind signals from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def check(self) -> None:
+        """Raise StoppedEarly if a signal came whose exception some module has swallowed."""
+        if self._asked:
+            raise StoppedEarly
+
+    def over(self) -> None:
+        """Let signals do nothing from now on."""
+        self._over = True
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._over:
+            self._asked = True
+            raise StoppedEarly
+
+
+EARLY_STOP: Final = EarlyStop()
+
+
+def open_standard_streams() -> None:
+    """Let standard streams that are closed lead nowhere; else the next socket has their number, and gets the prints."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+def explain(error: PodiumError) -> None:
+    """Say what is wrong: in one line, and before it, for an exception of the user's module, where that was raised."""
+    cause = error.__cause__
+    if isinstance(error, StartError) and cause is not None:
+        from podium.discovery import frames_of_users
+
+        own = str(Path(__file__).parent.parent) + os.sep
+        frames = [frame for frame in frames_of_users(cause) if not frame.filename.startswith(own)]
+        if frames or isinstance(cause, SyntaxError):
+            shown = traceback.TracebackException.from_exception(cause)
+            shown.stack = traceback.StackSummary.from_list(frames)
+            _say("".join(shown.format()).rstrip())
+    _say(f"podium: {error}")
+
+
+def check_report_target(target: str) -> None:
+    """Refuse a drain report that could not be written in the end, and remove an old one; ``-`` is standard output."""
+    path = Path(target)
+    if target == "-":
+        return
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--drain-report {target}: it is no file; name a file, or - for standard output")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"--drain-report {target}: there is no folder {path.absolute().parent} to write it to")
+    path.unlink(missing_ok=True)  # what is there after a crash must not look like this run's
+
+
+def write_report(report: DrainReport, target: str) -> None:
+    """Write a drain report as JSON: whole or not at all. A disk that is full now costs the report only."""
+    text = json.dumps(dataclasses.asdict(report)) + "\n"
+    try:
+        if target == "-":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            return
+        path = Path(target).absolute()
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(text)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        logger.error("the drain report could not be written to %s: %s", target, error)  # noqa: TRY400 - it says it all
+
+
+def leave(code: int) -> NoReturn:
+    """End the program, whatever the user's modules have left running, and whoever has closed its output."""
+
+    def end() -> None:
+        deadline = time.monotonic() + _THREADS
+        for thread in _threads_left():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        left = [thread.name for thread in _threads_left()]
+        if left:
+            logger.warning("threads that the modules of the workers have started do not end: %s", ", ".join(left))
+            logging.shutdown()
+            _flush()
+            os._exit(code)
+
+    if _threads_left():
+        threading.Thread(target=end, name="podium-end", daemon=True).start()
+    _flush()
+    sys.exit(code)
+
+
+def _threads_left() -> list[threading.Thread]:
+    main = threading.main_thread()
+    return [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
+
+
+def _say(text: str) -> None:
+    from podium.answers import harmless
+
+    with contextlib.suppress(OSError, ValueError):
+        print(harmless(text), file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    """Flush what was printed; if its reader is gone, let the rest go nowhere, or Python would exit with 120."""
+    streams: list[TextIO | None] = [sys.stdout, sys.stderr]
+    for stream in streams:
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
