@@ -371,14 +371,6 @@ def starts_a_program(mark: str) -> dict[str, Any]:
     return {}
 
 
-def starts_a_thread(path: str, mark: str) -> dict[str, Any]:
-    """Start a thread that keeps its process from ending, and a program; then go on as waits_for_file."""
-    threading.Thread(target=threading.Event().wait).start()
-    process = subprocess.Popen(["sleep", "60"])
-    Path(f"{mark}.program").write_text(str(process.pid))
-    return waits_for_file(path, mark)
-
-
 def leaves_orphans(path: str, mark: str) -> dict[str, Any]:
     """Leave programs behind that end by themselves, one of them outside the process group."""
     subprocess.run(["sh", "-c", "sleep 0.2 & setsid sleep 0.2 &"], check=True)
