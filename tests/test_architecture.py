@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
         "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory",
         "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates",
     },
-    {"crew", "status", "monitor", "drain", "engine", "health", "plan", "instruments", "handler"},
+    {"crew", "status", "monitor", "drain", "engine", "lifecycle", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},
 ]  # fmt: skip
 #: What a crew child loads: never these.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
-import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -20,13 +17,13 @@ from podium.engine import Engine
 from podium.errors import ConfigError, DeclarationError, NoWorkerLeftError, PodiumError, StartError
 from podium.health import Health
 from podium.instruments import Instruments, checked_listeners
+from podium.lifecycle import Lifecycle
 from podium.logs import configure_logging
 from podium.member import refuse_while_importing
 from podium.monitor import Monitoring
 from podium.plan import Defaults, Plan, Surroundings, log_levels, plan_crews
 from podium.registry import get_registered_workers, listed_workers, without_doubles
 from podium.settings import resolve_workers, rows_of
-from podium.signals import SIGNAL_WATCH, Watched
 from podium.status import processes_of, status_of
 
 if TYPE_CHECKING:
@@ -91,21 +88,12 @@ class TaskHandler:
     handle_signals
         Let SIGTERM and SIGINT stop the handler (True); a second one ends the grace period. Only possible where
         ``start_processes`` is called in the main thread. A program that does not wait in ``join_processes`` gets the
-        signal again, a second after the drain, with the handlers that were there before.
+        signal again, a second after the drain, with the handlers that were there before. SIGHUP stops nothing.
     update_retry_delays
         Seconds between the attempts to deliver a result: (10, 20, 30).
 
     Raises DeclarationError, ConfigError, or StartError naming the module for an import that fails.
     """
-
-    # Where nothing runs.
-    _engine: Engine | None = None
-    _watched: Watched | None = None
-    #: The process that the engine runs in.
-    _pid = 0
-    _last_report: DrainReport | None = None
-    #: One thread at a time starts, or clears away what has ended; the same one may do both, in a signal handler.
-    _changing: threading.RLock
 
     def __init__(
         self,
@@ -161,9 +149,7 @@ class TaskHandler:
         self._grace = grace_seconds
         self._handle_signals = handle_signals
         self._update_retry_delays = _checked_delays(update_retry_delays)
-        #: Takes back what the start has put in place around the engine.
-        self._undo = contextlib.ExitStack()
-        self._changing = threading.RLock()
+        self._life = Lifecycle()
 
     def _find_workers(self, workers: Any, *, scan: bool) -> list[Worker]:
         with contextlib.ExitStack() as undo:
@@ -179,23 +165,15 @@ class TaskHandler:
         Does nothing if they run already. May be called again when they have been stopped.
         """
         refuse_while_importing("TaskHandler.start_processes()")
-        if self._engine is not None and self._current is None:  # this process is a forked copy of the program
-            self._engine, self._watched, self._undo = None, None, contextlib.ExitStack()
-            self._changing = threading.RLock()
-        with self._changing:
-            if self._engine is not None and not self._engine.ended:
-                return
-            if self._engine is not None:  # what ended by itself, or by a signal, has left metrics and log in place
-                self._clear(self._engine)
-            if not self.workers:
-                raise DeclarationError(
-                    "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
-                    "their modules in import_modules=[...]"
-                )
-            with contextlib.ExitStack() as undo:
-                self._start(undo)
+        self._life.start(self._make_engine, self._grace if self._handle_signals else None)
 
-    def _start(self, undo: contextlib.ExitStack) -> None:
+    def _make_engine(self, undo: contextlib.ExitStack) -> Engine:
+        """Make an engine and show its metrics; ``undo`` gets what takes that back."""
+        if not self.workers:
+            raise DeclarationError(
+                "there are no workers to run: pass workers=[...], or declare functions with @worker_task and name "
+                "their modules in import_modules=[...]"
+            )
         undo.callback(configure_logging())  # first: it decides what is said, and what children are told to say
         for worker in self.workers:
             rows = "".join(f"\n  {name}: {value} (from {source})" for name, value, source in rows_of(worker))
@@ -203,20 +181,7 @@ class TaskHandler:
         engine = Engine(self._plan())
         self._instruments.start(Health(engine, self._monitoring.silence).probes, lambda: _processes_of(engine))
         undo.callback(self._instruments.stop, self._task_types())
-        watched = SIGNAL_WATCH.add(engine, self._grace) if self._handle_signals else None
-        if watched is not None:
-            undo.callback(SIGNAL_WATCH.remove, watched)
-        # Before it runs: another thread, or a signal handler of the program, may want to stop it meanwhile.
-        self._engine, self._watched, self._pid = engine, watched, os.getpid()
-        try:
-            engine.start(after_end=watched.after_end if watched is not None else None)
-        except BaseException:
-            self._engine = self._watched = None
-            raise
-        if self._engine is engine:
-            self._undo = undo.pop_all()
-            # A program that ends without stopping its handler gives its tasks back; they need not time out.
-            atexit.register(self._stop_at_exit)
+        return engine
 
     def stop_processes(self, grace: float | None = None) -> DrainReport | None:
         """Stop polling, let running tasks finish for up to ``grace`` seconds (default ``grace_seconds``), and end.
@@ -224,42 +189,16 @@ class TaskHandler:
         What has not finished by then is stopped and given back to the server. Returns when everything has ended, with
         the report; None if nothing runs, and to a listener, for which the stop cannot wait.
         """
-        return self._stop(self._grace if grace is None else grace, "stop_processes()")
-
-    def _stop(self, grace: float, by: str) -> DrainReport | None:
-        engine = self._current
-        if engine is None:
-            return None
-        engine.request_stop(grace, by)
-        if engine.needs_this_thread():  # the engine waits for the caller
-            return None
-        engine.wait()
-        self._clear(engine)
-        return engine.drain_report
-
-    def _stop_at_exit(self) -> None:
-        self._stop(0.0, "the end of the program")
-
-    def _clear(self, engine: Engine) -> None:
-        """Take back what was put in place around an engine that has ended."""
-        with self._changing:
-            if self._engine is engine:
-                atexit.unregister(self._stop_at_exit)
-                self._last_report = engine.drain_report
-                self._engine = self._watched = None
-                undo, self._undo = self._undo, contextlib.ExitStack()
-                undo.close()
-
-    @property
-    def _current(self) -> Engine | None:
-        """The engine; None in a forked copy of the program, where its threads are missing."""
-        return self._engine if self._pid == os.getpid() else None
+        return self._life.stop(self._grace if grace is None else grace, "stop_processes()")
 
     @property
     def drain_report(self) -> DrainReport | None:
         """What became of the tasks in hand at the last stop; None before the first, and while workers run."""
-        engine = self._current
-        return engine.drain_report if engine is not None else self._last_report
+        return self._life.drain_report
+
+    @property
+    def _engine(self) -> Engine | None:
+        return self._life.engine
 
     def join_processes(self) -> None:
         """Wait until the workers have been stopped: by a signal, or by ``stop_processes`` in another thread.
@@ -267,13 +206,12 @@ class TaskHandler:
         The death and restart of a child does not end it. Raises NoWorkerLeftError if all children have died and none
         is to be restarted any more, PodiumError if podium itself failed, StartError if nothing runs or a listener asks.
         """
-        engine, watched = self._current, self._watched
+        engine = self._engine
         if engine is None:
             raise StartError("join_processes() without start_processes(): no worker is running")
         if engine.needs_this_thread():
             raise StartError("join_processes() in a listener: the end waits for the listener to return")
-        if watched is not None:
-            watched.awaited.set()
+        self._life.awaited()
         engine.wait()
         if isinstance(engine.failure, NoWorkerLeftError):
             raise engine.failure
@@ -304,7 +242,7 @@ class TaskHandler:
         return self._asked(Health.ready)
 
     def _asked(self, question: Callable[[Health], Verdict]) -> bool:
-        engine = self._current
+        engine = self._engine
         return engine is not None and not engine.ended and question(Health(engine, self._monitoring.silence))[0]
 
     def get_worker_status(self) -> list[dict[str, Any]]:
@@ -316,7 +254,7 @@ class TaskHandler:
         None); problem (what keeps the worker from its work, else None), unready (why it can take no work now, else
         None).
         """
-        engine = self._current
+        engine = self._engine
         if engine is None or engine.ended:
             return []
         return [status_of(runner, crew, self._monitoring.silence) for runner, crew in engine.runners]
@@ -339,7 +277,7 @@ class TaskHandler:
 
         Raises DeclarationError for an unknown name, StartError if nothing runs.
         """
-        engine = self._current
+        engine = self._engine
         if engine is None:
             raise StartError("set_paused() without start_processes(): no worker is running")
         if not engine.call(lambda parts: parts.set_paused(name, paused)):
