@@ -150,9 +150,11 @@ def test_A14_fifty_busy_workers_that_mind_no_signal_end_in_parallel(stage: Stage
     for pid in program.pids():
         if pid != program.process.pid:
             os.kill(pid, signal.SIGTERM)
+    lag = Lag()
     at = program.signal()
     report = program.report()
-    assert time.monotonic() - at < 1 + GRACE_EXCEEDED
+    assert report["seconds"] < 1 + GRACE_EXCEEDED
+    assert time.monotonic() - at < 1 + GRACE_EXCEEDED + 10 * lag.end()  # fifty processes share a few cores
     assert (report["handed_back"], report["lost"]) == (50, 0)
     ended_without_trace(program)
 
