@@ -381,4 +381,8 @@ class Outbox:
     async def _in_own_thread(self, work: Callable[..., R], *arguments: Any) -> R:
         if self._thread is None:
             self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="podium-spool")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        try:
+            working = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        except RuntimeError:  # the program ends without having stopped its workers: Python starts no thread any more
+            return work(*arguments)
+        return await working

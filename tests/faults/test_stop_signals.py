@@ -133,11 +133,14 @@ def test_A09_sigkill_of_the_parent_leaves_no_process_and_no_poll(stage: Stage) -
         stage.give(3, method)
     until(lambda: len(list(stage.folder.glob("mark-*"))) == 9, "the tasks running")
     assert all(len(program.pids()) >= 3 for program in programs)
+    lag = Lag()
     for program in programs:
         program.signal(signal.SIGKILL)
     at = time.monotonic()
     until(lambda: not any(program.pids() for program in programs), "the end of all processes", deadline=2)
-    assert every(lambda: max(stage.queues.polls) < at + 0.05, 0.5)
+    polls = len(stage.queues.polls)
+    assert every(lambda: len(stage.queues.polls) == polls, 0.5)
+    assert max(stage.queues.polls) < at + 0.05 + lag.end()
     assert stage.queues.reports == []
 
 
