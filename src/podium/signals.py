@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from podium.waking import Waker
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -60,6 +62,9 @@ class SignalWatch:
         self._watched: list[Watched] = []
         self._previous: dict[int, Any] = {}
         self._pid = 0
+        #: How often a handler has run.
+        self._handled = 0
+        self._waker: Waker | None = None
 
     def add(self, target: Stoppable, grace: float) -> Watched | None:
         """Let signals stop a target; None outside the main thread, where Python has no signal handlers."""
@@ -73,12 +78,15 @@ class SignalWatch:
     def _install(self) -> None:
         if self._pid != os.getpid():  # a forked copy of the program: what it copied is another process's to stop
             self._watched = self._watched[-1:]
+            self._waker = None
         elif self._previous:
             return
         self._pid = os.getpid()
         self._previous |= {number: signal.signal(number, self._handle) for number in SIGNALS if not self._ours(number)}
         if HANGUP is not None and signal.getsignal(HANGUP) is signal.SIG_DFL:
             self._previous[HANGUP] = signal.signal(HANGUP, self._pass_by)
+        if HANGUP is not None and signal.getsignal(HANGUP) == self._pass_by:
+            self._waker = Waker(SIGNALS, HANGUP, lambda: self._handled)
 
     def _ours(self, number: int) -> bool:
         return bool(signal.getsignal(number) == self._handle)
@@ -93,11 +101,15 @@ class SignalWatch:
 
     def _restore(self) -> None:
         if threading.current_thread() is threading.main_thread():
+            waker, self._waker = self._waker, None
+            if waker is not None and os.getpid() == self._pid:
+                waker.close()
             for number, handler in self._previous.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
             self._previous = {}
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._handled += 1
         running = [watched for watched in self._watched if not watched.target.ended]
         # A process that the user's code forked has this handler too, but nothing to drain.
         if not running or os.getpid() != self._pid:

@@ -167,6 +167,24 @@ def test_A05_first_process_that_does_not_join_ends_too_though_the_kernel_drops_i
     assert program.end()[0] == 128 + signal.SIGTERM
 
 
+ANOTHER_THREAD = NOT_JOINING.replace(
+    "    threading.Event().wait()",
+    """    import signal
+    threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+    threading.Event().wait()""",
+)
+
+
+def test_signal_that_another_thread_gets_is_minded_at_once(stage: Stage) -> None:
+    """Python runs handlers in the main thread only, which sleeps here for ever."""
+    path = stage.folder / "program.py"
+    path.write_text(ANOTHER_THREAD.format(tests=str(TESTS), url=stage.queues.url))
+    program = stage.start([str(path)])
+    code, out = program.end(timeout=10)
+    assert (code, out) == (-signal.SIGTERM, "started\n")
+    assert len(stage.queues.polls) < 100
+
+
 def test_A15_module_that_fails_to_import_ends_the_program_with_one_traceback(stage: Stage) -> None:
     begun = time.monotonic()
     text = "def broken():\n    return 1 / 0\nbroken()\n"
