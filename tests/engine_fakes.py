@@ -14,7 +14,7 @@ from podium.errors import NotFoundError, PodiumError, ServerError
 from podium.events import EventDispatcher, TaskRunnerEvent
 from podium.frames import Cause, Outcome
 from podium.models import SchemaDef, TaskState
-from podium.polled import Interrupted, PolledTask
+from podium.polled import Abandoned, Interrupted, PolledTask
 
 
 def task_json(task_id: str, **fields: Any) -> bytes:
@@ -62,7 +62,8 @@ class FakeClient(AsyncClient):
         self.gate: asyncio.Event | None = None
         self.beat_errors: deque[PodiumError | None] = deque()
         self.log_errors: deque[PodiumError | None] = deque()
-        #: What looks at tasks fail with.
+        #: What the next looks at tasks fail with, and all that follow.
+        self.look_errors: deque[PodiumError | None] = deque()
         self.away: PodiumError | None = None
         #: What the server says of tasks, if it is not that they are IN_PROGRESS; and who looked at which.
         self.states: dict[str, TaskState] = {}
@@ -119,6 +120,7 @@ class FakeClient(AsyncClient):
 
     async def get_task_state(self, task_id: str) -> TaskState:
         self.looks.append((_now(), task_id))
+        _raise_next(self.look_errors)
         if self.away is not None:
             raise self.away
         return self.states.get(task_id, TaskState(status="IN_PROGRESS"))
@@ -161,6 +163,13 @@ class FakeCrew:
         self.instantly = instantly
         self.started: list[str] = []
         self.most_at_once = 0
+        #: Ids of the tasks whose code was asked to end, and of those that were evicted, with the reason.
+        self.cancelled: list[str] = []
+        self.evicted: list[tuple[str, str]] = []
+        #: Whether code can be ended by force; where it is then; what goes on where it cannot.
+        self.can_kill = True
+        self.stack = ""
+        self.left_behind: list[str] = []
         self._running: dict[str, tuple[PolledTask, asyncio.Future[Outcome]]] = {}
 
     @property
@@ -168,7 +177,7 @@ class FakeCrew:
         return list(self._running)
 
     def free(self, worker: int) -> int:
-        return self.slots - len(self._running)
+        return self.slots - len(self._running) - len(self.left_behind)
 
     def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -180,6 +189,28 @@ class FakeCrew:
         self._running[task.task_id] = (task, future)
         self.most_at_once = max(self.most_at_once, len(self._running))
         return future
+
+    def stuck(self, worker: int) -> int:
+        return len(self.left_behind)
+
+    def cancel(self, future: asyncio.Future[Outcome]) -> None:
+        self.cancelled.append(self._id_of(future))
+
+    async def evict(self, future: asyncio.Future[Outcome], why: str) -> str:
+        """Kill the task's process, or leave its thread behind."""
+        task_id = self._id_of(future)
+        self.evicted.append((task_id, why))
+        if self.can_kill:
+            for held in self.running:
+                self.interrupt(held)
+        else:
+            self._running.pop(task_id)
+            self.left_behind.append(task_id)
+            future.set_exception(Abandoned())
+        return self.stack
+
+    def _id_of(self, future: asyncio.Future[Outcome]) -> str:
+        return next(task_id for task_id, (_, known) in self._running.items() if known is future)
 
     def finish(self, task_id: str, make: Callable[[PolledTask], Outcome] = outcome_for) -> None:
         task, future = self._running.pop(task_id)

@@ -16,7 +16,7 @@ from podium import Worker
 from podium import runner as runner_module
 from podium import trouble as trouble_module
 from podium.delivery import Delivery
-from podium.lease import LeaseKeeper
+from podium.oversight import Oversight
 from podium.runner import Runner
 
 START = 1000.0
@@ -32,15 +32,16 @@ class Stage:
         self.client = client
         self.crew = crew
         self.heard = Heard()
-        self.leases = LeaseKeeper(client)
+        self.oversight = Oversight(client)
+        self.leases = self.oversight.leases
         self.delivery = Delivery(client, self.heard, leases=self.leases)
         self.worker = Worker("type", function, **options)
         self.runner = Runner(
             self.worker, "me", slots, crew, 0,
-            client=client, delivery=self.delivery, leases=self.leases, events=self.heard,
+            client=client, delivery=self.delivery, oversight=self.oversight, events=self.heard,
         )  # fmt: skip
         self.running = asyncio.create_task(self.runner.run())
-        self._beating = asyncio.create_task(self.leases.run())
+        self._beating = asyncio.create_task(self.oversight.keep())
         self._delivering = asyncio.create_task(self.delivery.run())
 
     async def stop(self) -> None:

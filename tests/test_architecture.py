@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
-        "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory",
+        "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
         "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates",
     },
     {"crew", "status", "monitor", "drain", "engine", "lifecycle", "health", "plan", "instruments", "handler"},
@@ -29,8 +29,9 @@ LAYERS: list[set[str]] = [
 ]  # fmt: skip
 #: What a crew child loads: never these.
 NOT_IN_CHILDREN = {
-    "transport", "client", "runner", "delivery", "lease", "engine", "handler", "server", "cli", "metrics", "schema",
-    "selfcheck", "discovery", "registration", "compat", "outbox", "redelivery", "spool", "spoolfile", "updates",
+    "transport", "client", "runner", "delivery", "lease", "schedule", "oversight", "engine", "handler", "server", "cli",
+    "metrics", "schema", "selfcheck", "discovery", "registration", "compat", "outbox", "redelivery", "spool",
+    "spoolfile", "updates",
 }  # fmt: skip
 
 

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
         PollCompleted,
         PollFailure,
         PollStarted,
+        TaskCancelled,
         TaskExecutionCompleted,
         TaskExecutionFailure,
         TaskExecutionStarted,
+        TaskGivenBack,
         TaskPaused,
         TaskRunnerEvent,
         TaskRunnerEventsListener,
@@ -74,9 +76,9 @@ _HOMES = {
         "NonRetryableException", "PodiumError", "StartError", "TaskFailedError", "TransportError",
     ),
     "events": (
-        "PollCompleted", "PollFailure", "PollStarted", "TaskExecutionCompleted", "TaskExecutionFailure",
-        "TaskExecutionStarted", "TaskPaused", "TaskRunnerEvent", "TaskRunnerEventsListener", "TaskUpdateCompleted",
-        "TaskUpdateFailure",
+        "PollCompleted", "PollFailure", "PollStarted", "TaskCancelled", "TaskExecutionCompleted",
+        "TaskExecutionFailure", "TaskExecutionStarted", "TaskGivenBack", "TaskPaused", "TaskRunnerEvent",
+        "TaskRunnerEventsListener", "TaskUpdateCompleted", "TaskUpdateFailure",
     ),
     "handler": ("TaskHandler",),
     "metrics": ("MetricsCollector", "MetricsSettings"),
@@ -92,14 +94,14 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ApiError", "AsyncClient", "AuthenticationSettings", "Client", "ConfigError", "Configuration", "ConversionError",
-    "DeclarationError", "DrainReport", "MetricsCollector", "MetricsSettings", "NoTaskContextError",
-    "NoWorkerLeftError", "NonRetryableException", "PodiumError", "PollCompleted", "PollFailure", "PollStarted",
-    "SimpleTask", "StartError", "StartWorkflowRequest", "Task", "TaskContext", "TaskDef", "TaskExecLog",
-    "TaskExecutionCompleted", "TaskExecutionFailure", "TaskExecutionStarted", "TaskFailedError", "TaskHandler",
-    "TaskInProgress", "TaskPaused", "TaskResult", "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener",
+    "DeclarationError", "DrainReport", "MetricsCollector", "MetricsSettings", "NoTaskContextError", "NoWorkerLeftError",
+    "NonRetryableException", "PodiumError", "PollCompleted", "PollFailure", "PollStarted", "SimpleTask", "StartError",
+    "StartWorkflowRequest", "Task", "TaskCancelled", "TaskContext", "TaskDef", "TaskExecLog", "TaskExecutionCompleted",
+    "TaskExecutionFailure", "TaskExecutionStarted", "TaskFailedError", "TaskGivenBack", "TaskHandler", "TaskInProgress",
+    "TaskPaused", "TaskResult", "TaskResultStatus", "TaskRunnerEvent", "TaskRunnerEventsListener",
     "TaskUpdateCompleted", "TaskUpdateFailure", "TransportError", "Worker", "WorkerLoader", "WorkerTask", "Workflow",
-    "WorkflowDef", "WorkflowTask", "__version__", "auto_discover_workers", "get_registered_workers",
-    "get_task_context", "scan_for_workers", "worker_task",
+    "WorkflowDef", "WorkflowTask", "__version__", "auto_discover_workers", "get_registered_workers", "get_task_context",
+    "scan_for_workers", "worker_task",
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from contextvars import ContextVar
 from typing import Any, Final
@@ -37,13 +39,74 @@ class TaskInProgress:
         return f"TaskInProgress(callback_after_seconds={self.callback_after_seconds}, output={self.output!r})"
 
 
+class Cancellation:
+    """Whether a task's code has been asked to end. Set once, on the crew's loop; asked in any thread, and awaited."""
+
+    __slots__ = ("_asked", "_event", "_waiters", "noticed")
+    #: For what is made only when somebody waits, which few tasks do.
+    _making: Final = threading.Lock()
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._event: threading.Event | None = None
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        #: Whether the code has seen that it is asked to end.
+        self.noticed = False
+
+    def ask(self) -> None:
+        """Ask the task's code to end."""
+        with self._making:
+            self._asked = True
+            waiters, self._waiters = self._waiters, []
+        if self._event is not None:
+            self._event.set()
+        for loop, event in waiters:
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # that loop is closed, and nobody waits there any more
+                continue
+
+    @property
+    def asked(self) -> bool:
+        """Whether it was asked; does not count as noticing."""
+        return self._asked
+
+    def notice(self) -> bool:
+        """Whether it was asked; whoever gets True has noticed."""
+        if self._asked:
+            self.noticed = True
+        return self._asked
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait in this thread until it is asked, at most so long; return whether it was."""
+        with self._making:
+            if self._event is None:
+                self._event = threading.Event()
+            if self._asked:
+                self._event.set()
+        self._event.wait(seconds)
+        return self.notice()
+
+    async def wait_on_loop(self) -> None:
+        """Wait on the running loop until it is asked."""
+        event = asyncio.Event()
+        with self._making:
+            if not self._asked:
+                self._waiters.append((asyncio.get_running_loop(), event))
+            else:
+                event.set()
+        await event.wait()
+        self.notice()
+
+
 class TaskContext:
     """The running task. It follows the code into coroutines, and into threads that start with a copied context."""
 
-    __slots__ = ("_callback_after", "_dropped_logs", "_logs", "_output", "_task")
+    __slots__ = ("_callback_after", "_cancellation", "_dropped_logs", "_logs", "_output", "_task")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, cancellation: Cancellation | None = None) -> None:
         self._task = task
+        self._cancellation = cancellation or Cancellation()
         self._logs: list[TaskExecLog] = []
         self._dropped_logs = 0
         self._callback_after = 0
@@ -81,6 +144,31 @@ class TaskContext:
     def get_input(self) -> dict[str, Any]:
         """Return the task's input."""
         return self._task.input_data
+
+    def is_cancelled(self) -> bool:
+        """Whether this execution should end: nobody waits for its result any more, or the worker stops.
+
+        Cheap enough for every turn of a loop. True from the moment that the server was seen to have cancelled the
+        task or timed it out, that the worker's ``timeout_seconds`` have passed, or that the worker stops and its grace
+        period has ended. A plain function should return or raise then; whatever it does after it has got True here
+        or from ``wait`` is dropped: at a stop the task is given back and runs again elsewhere, in the other cases
+        nobody wants the result. A coroutine gets CancelledError at its next ``await``.
+        """
+        return self._cancellation.notice()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Sleep in a plain function, at most so many seconds, but not beyond a cancellation; return ``is_cancelled()``.
+
+        ``while not ctx.wait(5): look()`` is a loop that ends in time. None waits for the cancellation alone.
+        """
+        return self._cancellation.wait(seconds)
+
+    async def wait_cancelled(self) -> None:
+        """Wait until ``is_cancelled()``, in a coroutine: for one that watches while others work.
+
+        A coroutine that waits here itself gets CancelledError instead, as at any other ``await``.
+        """
+        await self._cancellation.wait_on_loop()
 
     def add_log(self, message: object) -> None:
         """Add a line to the task's execution log, stamped with the current time.

@@ -20,9 +20,9 @@ from podium.delivery import Delivery
 from podium.drain import Drain, StopRequests
 from podium.errors import NoWorkerLeftError, PodiumError, StartError
 from podium.events import EventDispatcher
-from podium.lease import LeaseKeeper
 from podium.loops import loop_factory, start_all
 from podium.monitor import Monitor
+from podium.oversight import Oversight
 from podium.registration import keep_registering
 from podium.runner import Runner
 from podium.selfcheck import SelfCheck
@@ -59,7 +59,7 @@ class _Parts:
 
     client: AsyncClient
     delivery: Delivery
-    leases: LeaseKeeper
+    oversight: Oversight
     crews: list[AnyCrew] = field(default_factory=list)
     #: Each runner with its crew.
     runners: list[tuple[Runner, AnyCrew]] = field(default_factory=list)
@@ -246,12 +246,12 @@ class Engine:
 
     def _parts_with(self, client: AsyncClient) -> _Parts:
         plan = self._plan
-        leases = LeaseKeeper(client)
+        oversight = Oversight(client)
         delivery = Delivery(
             client, self._events, plan.update_retry_delays,
-            leases=leases, spool=spool_of(plan.configuration), watch=plan.watch,
+            leases=oversight.leases, spool=spool_of(plan.configuration), watch=plan.watch,
         )  # fmt: skip
-        return _Parts(client, delivery, leases)
+        return _Parts(client, delivery, oversight)
 
     async def _start_unless_stopped(self, parts: _Parts) -> bool:
         """Start the crews and register definitions; return False if a stop was asked for before that was done."""
@@ -279,7 +279,7 @@ class Engine:
         """Run until a stop is asked for, or something of podium fails; then drain."""
         assert self._stop_asked is not None
         ticks: asyncio.Task[Any] = asyncio.create_task(self._tick())
-        leases = asyncio.create_task(parts.leases.run())
+        oversight = asyncio.create_task(parts.oversight.keep())
         delivering = asyncio.create_task(parts.delivery.run())
         parts.polls = {runner: asyncio.create_task(runner.run()) for runner, _ in parts.runners}
         stop = asyncio.create_task(self._stop_asked.wait())
@@ -288,7 +288,7 @@ class Engine:
         if self._monitor is not None:
             self._monitor.start()
             beside.append(asyncio.create_task(selfcheck.run()))
-        guarded = [leases, delivering]
+        guarded = [oversight, delivering]
         while not (stop.done() or deserted.done() or any(map(_failed, [*guarded, *parts.polls.values()]))):
             running = [task for task in [stop, deserted, *guarded, *parts.polls.values()] if not task.done()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -329,7 +329,7 @@ class Engine:
         for crew_plan in plan.crews:
             crew: AnyCrew
             if crew_plan.runnables is not None:
-                crew = ThreadCrew(crew_plan.runnables, plan.monitoring.beat_interval)
+                crew = ThreadCrew(crew_plan.runnables, plan.monitoring.beat_interval, parts.wake_runners)
             else:
                 assert crew_plan.boot is not None
                 assert plan.launcher is not None
@@ -352,7 +352,8 @@ class Engine:
                 slots = worker.options.thread_count * crew_plan.processes
                 runner = Runner(
                     worker, worker_id, slots, crew, place,
-                    client=parts.client, delivery=parts.delivery, leases=parts.leases, events=self._events,
+                    client=parts.client, delivery=parts.delivery, oversight=parts.oversight,
+                    events=self._events,
                 )  # fmt: skip
                 parts.runners.append((runner, crew))
         await start_all(crew.start() for crew in parts.crews)

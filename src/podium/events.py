@@ -84,6 +84,23 @@ class TaskExecutionFailure(_OfTask):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TaskCancelled(_OfTask):
+    """An execution has ended whose result nobody waits for, so that it was dropped.
+
+    ``status`` is what the server had made of the task meanwhile: CANCELED or TIMED_OUT as a rule, REMOVED if it does
+    not have the task any more.
+    """
+
+    status: str
+    duration_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskGivenBack(_OfTask):
+    """An execution was stopped before its end, through no fault of its task, which is put back into its queue."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskUpdateCompleted(_OfTask):
     """The server took the result."""
 
@@ -132,6 +149,12 @@ class TaskRunnerEventsListener(Protocol):
     def on_task_execution_failure(self, event: TaskExecutionFailure) -> Any:  # noqa: D102
         return None
 
+    def on_task_cancelled(self, event: TaskCancelled) -> Any:  # noqa: D102
+        return None
+
+    def on_task_given_back(self, event: TaskGivenBack) -> Any:  # noqa: D102
+        return None
+
     def on_task_update_completed(self, event: TaskUpdateCompleted) -> Any:  # noqa: D102
         return None
 
@@ -150,6 +173,8 @@ HANDLERS: dict[str, type[TaskRunnerEvent]] = {
     "on_task_execution_started": TaskExecutionStarted,
     "on_task_execution_completed": TaskExecutionCompleted,
     "on_task_execution_failure": TaskExecutionFailure,
+    "on_task_cancelled": TaskCancelled,
+    "on_task_given_back": TaskGivenBack,
     "on_task_update_completed": TaskUpdateCompleted,
     "on_task_update_failure": TaskUpdateFailure,
     "on_task_paused": TaskPaused,

@@ -6,10 +6,12 @@ thread, a coroutine function by ``run_async`` on the crew's loop.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import itertools
 import math
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from podium.binding import Binder
-from podium.context import DEFAULT_CALLBACK_SECONDS, TaskContext, TaskInProgress, enter_task_context
+from podium.context import DEFAULT_CALLBACK_SECONDS, Cancellation, TaskContext, TaskInProgress, enter_task_context
 from podium.convert import check_depth, to_json, to_output
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
@@ -73,12 +75,15 @@ class Runnable:
 class Attempt:
     """One execution in progress. ``key`` is the engine's name for it."""
 
-    __slots__ = ("_begun", "_context", "_started", "_task_context", "key", "raw", "worker")
+    __slots__ = ("_begun", "_context", "_started", "_task_context", "cancellation", "key", "raw", "thread_id", "worker")
 
     def __init__(self, worker: Runnable, key: int, raw: bytes) -> None:
         self.worker = worker
         self.key = key
         self.raw = raw
+        self.cancellation = Cancellation()
+        #: Id of the thread that a plain function runs in; 0 before and after.
+        self.thread_id = 0
         self._started = time.time()
         self._begun = time.monotonic()
         self._task_context: TaskContext | None = None
@@ -98,7 +103,7 @@ class Attempt:
             task = _task_decoder.decode(self.raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self.fail(ConversionError("task", str(error)), terminal=True)
-        self._task_context = TaskContext(task)
+        self._task_context = TaskContext(task, self.cancellation)
         enter_task_context(self._task_context)
         try:
             check_depth(self.raw, task.input_data)
@@ -127,6 +132,10 @@ class Attempt:
         except BaseException:  # the output set so far cannot be sent: the failure itself still can
             result.output_data = {}
         return self._outcome(result, cause)
+
+    def break_off(self) -> Outcome:
+        """Return the outcome of a function that ended before its work was done, because it was asked to."""
+        return self.fail(asyncio.CancelledError("the function ended when it was cancelled"))
 
     def _result_of(self, value: Any) -> TaskResult:
         if isinstance(value, TaskResult):
@@ -191,7 +200,11 @@ def run_plain(attempt: Attempt) -> Outcome | Coroutine[Any, Any, Outcome]:
     If it returns an awaitable, a coroutine is returned instead of an outcome: it is to be run on the crew's loop, in
     ``attempt.context``, and holds no thread.
     """
-    return attempt.context.run(_run_plain, attempt)
+    attempt.thread_id = threading.get_ident()
+    try:
+        return attempt.context.run(_run_plain, attempt)
+    finally:
+        attempt.thread_id = 0
 
 
 def _run_plain(attempt: Attempt) -> Outcome | Coroutine[Any, Any, Outcome]:
@@ -202,8 +215,11 @@ def _run_plain(attempt: Attempt) -> Outcome | Coroutine[Any, Any, Outcome]:
     try:
         value = attempt.worker.function(*args, **kwargs)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are that task's failure
-        return attempt.fail(error)
-    return _finish(attempt, value) if inspect.isawaitable(value) else attempt.conclude(value)
+        return attempt.fail(error) if not attempt.cancellation.noticed else attempt.break_off()
+    if inspect.isawaitable(value):
+        return _finish(attempt, value)
+    # Who ends early because it was asked to has no result, whatever it returns: it must not pass for one.
+    return attempt.conclude(value) if not attempt.cancellation.noticed else attempt.break_off()
 
 
 async def run_async(attempt: Attempt) -> Outcome:

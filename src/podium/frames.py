@@ -1,7 +1,7 @@
 """What the parent and a crew child say to each other: length-prefixed msgpack frames over one socketpair.
 
-    parent -> child    Boot, Run, Cancel, Exit
-    child  -> parent   Ready, BootFailed, Outcome, Beat
+    parent -> child    Boot, Run, Cancel, Locate, Exit
+    child  -> parent   Ready, BootFailed, Outcome, Located, Beat
 
 Pure: bytes in, frames out. Only podium's own processes talk here, and nothing is ever unpickled.
 """
@@ -76,7 +76,13 @@ class Run(_Frame, tag="run"):
 
 
 class Cancel(_Frame, tag="cancel"):
-    """Cancel an attempt: a coroutine gets CancelledError; a plain function cannot be interrupted."""
+    """Cancel an attempt: its context says so, and a coroutine gets CancelledError; a thread cannot be interrupted."""
+
+    key: int
+
+
+class Locate(_Frame, tag="locate"):
+    """Say where the coroutine of an attempt waits."""
 
     key: int
 
@@ -125,6 +131,13 @@ class Outcome(_Frame, tag="outcome"):
     cause: Cause | None = None
 
 
+class Located(_Frame, tag="located"):
+    """Where the coroutine of an attempt waits, in the form of ``faulthandler``; empty if it has ended."""
+
+    key: int
+    stack: str
+
+
 class Beat(_Frame, tag="beat"):
     """The child's event loop turns. ``lag`` is how many seconds later than due it came to say so.
 
@@ -135,8 +148,8 @@ class Beat(_Frame, tag="beat"):
     memory: int = 0
 
 
-ToChild = Boot | Run | Cancel | Exit
-ToParent = Ready | BootFailed | Outcome | Beat
+ToChild = Boot | Run | Cancel | Locate | Exit
+ToParent = Ready | BootFailed | Outcome | Located | Beat
 
 _encoder = msgspec.msgpack.Encoder()
 

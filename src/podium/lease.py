@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from podium.errors import PodiumError
@@ -14,6 +14,7 @@ from podium.trouble import SharedTrouble
 if TYPE_CHECKING:
     from podium.client import AsyncClient
     from podium.polled import PolledTask
+    from podium.schedule import Entry, Schedule
 
 logger = logging.getLogger(__name__)
 
@@ -25,65 +26,86 @@ _ANSWER_SHARE: Final = 0.2
 _REPEAT_SHARE: Final = 0.1
 #: Neither of the two is shorter than this many seconds.
 _SHORTEST: Final = 0.5
-#: Entries of released tasks that may stand in the schedule before it is cleared of them.
-_STALE_ENTRIES: Final = 1000
+
+
+class _Lease:
+    """A lease that is kept: the next heartbeat, and the time of the last."""
+
+    __slots__ = ("beat", "ended", "task", "until")
+
+    def __init__(self, task: PolledTask, until: float) -> None:
+        self.task = task
+        self.until = until
+        #: None while a heartbeat is under way, and after the last.
+        self.beat: Entry | None = None
+        #: Whether there are no more heartbeats, because the time was up.
+        self.ended = False
 
 
 class LeaseKeeper:
-    """Sends the heartbeats of all kept tasks from one loop task; it needs no thread and no timer per task."""
+    """Sends the heartbeats of all kept tasks; its schedule must be running."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, schedule: Schedule) -> None:
         self._client = client
-        self._kept: dict[str, PolledTask] = {}
-        #: (due, counter, task): a heap; the counter breaks ties, and an entry of a released task is skipped.
-        self._due: list[tuple[float, int, PolledTask]] = []
-        self._counter = itertools.count()
-        self._changed = asyncio.Event()
-        self._beats: set[asyncio.Task[None]] = set()
+        self._schedule = schedule
+        self._kept: dict[str, _Lease] = {}
         self._trouble = SharedTrouble(
             logger, "heartbeat of task %s failed, it will be repeated: %s", "heartbeats work again"
         )
 
-    def keep(self, task: PolledTask) -> None:
-        """Keep the lease of a task from now until ``release``; without a response timeout there is none to keep."""
+    def keep(self, task: PolledTask, longest: float | None = None) -> None:
+        """Keep the lease of a task from now until ``release``; without a response timeout there is none to keep.
+
+        After ``longest`` seconds (None = no limit) there are no more heartbeats unless ``lift_limit`` comes first.
+        """
         timeout = task.head.response_timeout_seconds
-        if timeout > 0 and self._kept.get(task.task_id) is not task:
-            self._kept[task.task_id] = task
-            self._schedule(task, timeout * HEARTBEAT_SHARE)
+        if timeout <= 0:
+            return
+        lease = self._kept.get(task.task_id)
+        if lease is not None and lease.task is task:
+            if longest is None:
+                self.lift_limit(task)
+            return
+        self.release(task)
+        until = math.inf if longest is None else asyncio.get_running_loop().time() + longest
+        lease = self._kept[task.task_id] = _Lease(task, until)
+        self._plan_beat(lease, timeout * HEARTBEAT_SHARE)
+
+    def lift_limit(self, task: PolledTask) -> None:
+        """Keep a task's lease as long as it takes, from now on: its code has ended, and only its result waits."""
+        lease = self._kept.get(task.task_id)
+        if lease is not None:
+            lease.until = math.inf
+            if lease.ended:
+                lease.ended = False
+                self._plan_beat(lease, 0.0)
 
     def release(self, task: PolledTask) -> None:
-        """Stop keeping a task's lease: the server has its result, or it was given back."""
-        self._kept.pop(task.task_id, None)
-        self._trouble.forget(task.task_id)
-        # An entry holds the whole task, and would hold it for hours if the response timeout is long.
-        if len(self._due) > _STALE_ENTRIES + 2 * len(self._kept):
-            self._due = [entry for entry in self._due if self._kept.get(entry[2].task_id) is entry[2]]
-            heapq.heapify(self._due)
+        """Stop keeping a task's lease: the server has its result, it was given back, or nobody wants it."""
+        lease = self._kept.pop(task.task_id, None)
+        if lease is not None:
+            self._trouble.forget(task.task_id)
+            if lease.beat is not None:
+                lease.beat.drop()
 
     @property
     def kept(self) -> int:
         """How many leases are kept."""
         return len(self._kept)
 
-    async def run(self) -> None:
-        """Send heartbeats until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            while self._due and self._due[0][0] <= loop.time():
-                _, _, task = heapq.heappop(self._due)
-                if self._kept.get(task.task_id) is task:
-                    beat = loop.create_task(self._beat(task))
-                    self._beats.add(beat)
-                    beat.add_done_callback(self._beats.discard)
-            self._changed.clear()
-            try:
-                async with asyncio.timeout_at(self._due[0][0] if self._due else None):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+    def _plan_beat(self, lease: _Lease, seconds: float) -> None:
+        lease.beat = self._schedule.after(seconds, partial(self._beat, lease))
 
-    async def _beat(self, task: PolledTask) -> None:
+    async def _beat(self, lease: _Lease) -> None:
+        task, lease.beat = lease.task, None
         timeout = task.head.response_timeout_seconds
+        if asyncio.get_running_loop().time() >= lease.until:
+            lease.ended = True
+            logger.error(
+                "task %s of workflow %s still runs after max_lease_seconds: its lease is kept no longer, and the "
+                "server takes it back after its response timeout", task.task_id, task.workflow_id,
+            )  # fmt: skip
+            return
         problem: str | None = None
         pause = timeout * HEARTBEAT_SHARE
         try:
@@ -92,15 +114,9 @@ class LeaseKeeper:
         except (PodiumError, TimeoutError) as error:
             problem = str(error) or "no answer in time"
             pause = max(timeout * _REPEAT_SHARE, _SHORTEST)
-        if self._kept.get(task.task_id) is task:
+        if self._kept.get(task.task_id) is lease:
             if problem is None:
                 self._trouble.worked(task.task_id)
             else:
                 self._trouble.failed(task.task_id, problem)
-            self._schedule(task, pause)
-
-    def _schedule(self, task: PolledTask, seconds: float) -> None:
-        due = asyncio.get_running_loop().time() + seconds
-        heapq.heappush(self._due, (due, next(self._counter), task))
-        if self._due[0][0] == due:
-            self._changed.set()
+            self._plan_beat(lease, pause)

@@ -29,6 +29,8 @@ from podium.frames import (
     BootFailed,
     Cancel,
     FrameReader,
+    Locate,
+    Located,
     Outcome,
     Preparation,
     Ready,
@@ -200,13 +202,15 @@ class _Member(asyncio.Protocol):
                 self._pool.run(worker, key, raw)
             case Cancel(key):
                 self._pool.cancel(key)
+            case Locate(key):
+                self.send(Located(key, self._pool.stack(key)))
             case _:
                 _leave(0)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         _leave(0)
 
-    def send(self, frame: Beat | Ready) -> None:
+    def send(self, frame: Beat | Located | Ready) -> None:
         assert self._transport is not None
         self._transport.write(encode(frame))
 

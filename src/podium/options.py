@@ -16,6 +16,7 @@ from podium.models import TaskDef
 
 Documented = TypeVar("Documented", bound=Callable[..., Any])
 Isolation = Literal["process", "thread"]
+OnCancel = Literal["tell", "kill"]
 
 #: The largest number of any option: what a server can read; in ms, 24 days.
 _LARGEST: Final = 2**31 - 1
@@ -118,6 +119,21 @@ class WorkerOptions:
     )
     lease_extend_enabled: bool = _option(
         False, _FLAG, "keep a running task's lease by heartbeats, so that it may outlast its response timeout"
+    )
+    max_lease_seconds: float | None = _option(
+        None, _number(1, whole=False), "how long a lease is kept at most while the function runs; None is any time"
+    )
+    timeout_seconds: float | None = _option(
+        None,
+        _number(0, whole=False),
+        "how long the function may run before it is ended and its task fails; 0 is any time, None is timeoutSeconds of "
+        "the task definition, unless its timeoutPolicy is ALERT_ONLY",
+    )
+    on_cancel: OnCancel = _option(
+        "tell",
+        _one_of("tell", "kill"),
+        "what happens to the function when its task is cancelled: 'tell' asks it to end, 'kill' also kills its process "
+        "if it has not ended a second later",
     )
     task_def: TaskDef | None = _option(None, _TASK_DEF, "template for the registered task definition")
     overwrite_task_def: bool = _option(True, _FLAG, "update an existing definition with what task_def states")

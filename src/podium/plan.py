@@ -110,12 +110,19 @@ def plan_crews(
 ) -> tuple[list[CrewPlan], Launcher | None]:
     """Return the crews for these workers, and the launcher for their processes, if any of them needs one.
 
-    Raises DeclarationError for workers of one group that disagree, StartError for a function that a child process
-    could not find.
+    Raises DeclarationError for workers of one group that disagree, and for options that do not go with threads;
+    StartError for a function that a child process could not find.
     """
     isolated = [worker for worker in workers if _isolation(worker, defaults) == "process"]
     in_process = [worker for worker in workers if _isolation(worker, defaults) == "thread"]
     crews = []
+    for worker in in_process:
+        if worker.options.on_cancel == "kill":
+            raise DeclarationError(
+                f"worker {worker.task_definition_name!r}: on_cancel='kill' needs isolation='process': its isolation is "
+                "'thread', and nothing can be killed in a thread of the program; use on_cancel='tell', and "
+                "get_task_context().is_cancelled() in the function"
+            )
     if in_process:
         ids = [_worker_id(worker) for worker in in_process]
         for worker in in_process:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from podium.execution import Attempt, run_async, run_plain
 from podium.frames import Outcome
-from podium.watch import LoopWatch
+from podium.stacks import ThreadStack, awaiting, text_of
+from podium.watch import LoopWatch, frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -45,7 +47,9 @@ class TaskPool:
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._threads = [_Threads(worker, self._hand_over, attendance) for worker in workers]
+        self._attempts: dict[int, Attempt] = {}
         self._coroutines: dict[int, asyncio.Task[Outcome]] = {}
+        self._loop_thread = threading.get_ident()
         self._watch = LoopWatch(self._loop, lambda: bool(self._coroutines), owner)
         self._handed: deque[_Handed] = deque()
         self._finished: list[Outcome] = []
@@ -54,22 +58,36 @@ class TaskPool:
 
     def run(self, worker: int, key: int, raw: bytes) -> None:
         """Start an attempt of the worker with that index."""
-        attempt = Attempt(self._workers[worker], key, raw)
+        attempt = self._attempts[key] = Attempt(self._workers[worker], key, raw)
         if attempt.worker.is_async:
             self._spawn(attempt, run_async(attempt))
         else:
             self._threads[worker].submit(attempt)
 
     def cancel(self, key: int) -> None:
-        """Cancel an attempt if it is a coroutine; a thread cannot be interrupted."""
-        task = self._coroutines.get(key)
+        """Ask an attempt to end: a plain function can see it in its context, a coroutine gets CancelledError."""
+        attempt = self._attempts.get(key)
+        if attempt is not None:  # else it has ended meanwhile
+            attempt.cancellation.ask()
+            if (task := self._coroutines.get(key)) is not None:
+                task.cancel()
+
+    def stack(self, key: int) -> str:
+        """Return where the code of an attempt is, as ``faulthandler`` tells it; empty if it has ended."""
+        attempt, task = self._attempts.get(key), self._coroutines.get(key)
+        ident = attempt.thread_id if attempt is not None else 0
         if task is not None:
-            task.cancel()
+            coroutine = task.get_coro()
+            if not getattr(coroutine, "cr_running", False):
+                return text_of(ThreadStack(self._loop_thread, frames=awaiting(coroutine)))
+            ident = self._loop_thread
+        frames = frames_of(sys._current_frames().get(ident))  # noqa: SLF001 - the documented way to see a thread
+        return text_of(ThreadStack(ident, frames=frames)) if frames else ""
 
     def close(self) -> None:
-        """Cancel the coroutines and let the threads end after what they are doing."""
-        for task in self._coroutines.values():
-            task.cancel()
+        """Cancel all attempts and let the threads end after what they are doing."""
+        for key in list(self._attempts):
+            self.cancel(key)
         for threads in self._threads:
             threads.close()
         self._watch.close()
@@ -79,6 +97,8 @@ class TaskPool:
         self._coroutines[attempt.key] = task
         self._watch.attend()
         task.add_done_callback(lambda done: self._on_coroutine_done(attempt, done))
+        if attempt.cancellation.asked:  # while a thread still had it
+            task.cancel()
 
     def _on_coroutine_done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
         del self._coroutines[attempt.key]
@@ -109,6 +129,7 @@ class TaskPool:
                 self._spawn(attempt, handed)
 
     def _finish(self, outcome: Outcome) -> None:
+        del self._attempts[outcome.key]
         self._finished.append(outcome)
         if not self._delivering:
             self._delivering = True

@@ -16,7 +16,7 @@ from podium.workflow import SimpleTask
 
 if TYPE_CHECKING:
     from podium.models import TaskDef
-    from podium.options import Isolation
+    from podium.options import Isolation, OnCancel
 
 logger = logging.getLogger(__name__)
 
@@ -203,6 +203,9 @@ def worker_task(
     register_task_def: bool = False,
     poll_timeout: int = 100,
     lease_extend_enabled: bool = False,
+    max_lease_seconds: float | None = None,
+    timeout_seconds: float | None = None,
+    on_cancel: OnCancel = "tell",
     task_def: TaskDef | None = None,
     overwrite_task_def: bool = True,
     strict_schema: bool = False,
@@ -223,7 +226,8 @@ def worker_task(
     options = {
         "poll_interval": poll_interval, "domain": domain, "worker_id": worker_id, "thread_count": thread_count,
         "register_task_def": register_task_def, "poll_timeout": poll_timeout,
-        "lease_extend_enabled": lease_extend_enabled, "task_def": task_def,
+        "lease_extend_enabled": lease_extend_enabled, "max_lease_seconds": max_lease_seconds,
+        "timeout_seconds": timeout_seconds, "on_cancel": on_cancel, "task_def": task_def,
         "overwrite_task_def": overwrite_task_def, "strict_schema": strict_schema, "register_schema": register_schema,
         "paused": paused, "isolation": isolation, "group": group, "processes": processes,
     }  # fmt: skip

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from podium.answers import ANSWER_GRACE, LOGIN_LIMIT, MAX_MESSAGE, printable
 from podium.backoff import Backoff
@@ -22,13 +22,16 @@ from podium.events import (
     PollCompleted,
     PollFailure,
     PollStarted,
+    TaskCancelled,
     TaskExecutionCompleted,
     TaskExecutionFailure,
     TaskExecutionStarted,
+    TaskGivenBack,
     TaskPaused,
 )
 from podium.frames import Cause, Outcome
 from podium.models import LARGE_OUTPUT, MAX_OUTPUT, TaskResultStatus
+from podium.oversight import UnwantedError
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
 from podium.records import TASK_FIELDS
 from podium.trouble import FAILURE_BACKOFF, Trouble
@@ -36,7 +39,7 @@ from podium.trouble import FAILURE_BACKOFF, Trouble
 if TYPE_CHECKING:
     from podium.client import AsyncClient
     from podium.delivery import Delivery
-    from podium.lease import LeaseKeeper
+    from podium.oversight import Crew, Oversight
     from podium.registry import Worker
 
 logger = logging.getLogger(__name__)
@@ -47,16 +50,6 @@ task_logger = logging.getLogger("podium.tasks")
 LONGEST_ANSWER: Final = 2 * (ANSWER_GRACE + LOGIN_LIMIT)
 #: A worker whose slots stay busy for this many poll intervals says so, once.
 CAPACITY_SKIPS: Final = 100
-
-
-class Crew(Protocol):
-    """Where tasks are executed: child processes, or this process. Its methods are called on the engine's loop."""
-
-    def free(self, worker: int) -> int:
-        """Return how many more tasks of that worker could start now."""
-
-    def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
-        """Execute a task; the future raises Interrupted if the execution was stopped, Abandoned if it cannot be."""
 
 
 class Runner:
@@ -72,7 +65,7 @@ class Runner:
         *,
         client: AsyncClient,
         delivery: Delivery,
-        leases: LeaseKeeper,
+        oversight: Oversight,
         events: EventDispatcher,
     ) -> None:
         self.worker = worker
@@ -85,7 +78,8 @@ class Runner:
         self._place = place
         self._client = client
         self._delivery = delivery
-        self._leases = leases
+        self._leases = oversight.leases
+        self._oversight = oversight
         self._events = events
         interval = worker.options.poll_interval / 1000
         self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
@@ -141,8 +135,8 @@ class Runner:
 
     @property
     def running(self) -> int:
-        """How many slots are taken: by tasks that execute, or whose result the server has not taken yet."""
-        return len(self._in_hand) - len(self._waiting)
+        """How many slots are taken: by tasks that execute, or whose result is on its way, or by stuck code."""
+        return len(self._in_hand) - len(self._waiting) + self._crew.stuck(self._place)
 
     @property
     def held(self) -> int:
@@ -272,7 +266,7 @@ class Runner:
             return None
         self._in_hand.add(task.task_id)
         if self.worker.options.lease_extend_enabled:
-            self._leases.keep(task)
+            self._leases.keep(task, self.worker.options.max_lease_seconds)
         return task
 
     def _let_go(self, task: PolledTask) -> None:
@@ -305,7 +299,11 @@ class Runner:
                 )  # fmt: skip
                 if want_next and raw is None:
                     self._backlog = False
+            except UnwantedError as end:
+                self._announce_of(task, TaskCancelled, status=end.status, duration_ms=end.seconds * 1000)
+                logger.info("task %s (%s) was %s: its result is dropped", task.task_id, self._task_type, end.status)
             except Interrupted:
+                self._announce_of(task, TaskGivenBack)
                 await self._delivery.give_back(task, self.worker_id)
                 logger.info("task %s (%s) was stopped and given back", task.task_id, self._task_type)
             except Abandoned:
@@ -324,11 +322,13 @@ class Runner:
     def _wants_next(self, outcome: Outcome) -> bool:
         """Whether the update may bring the next task: it costs 100 ms on a real server when the queue is empty."""
         final = outcome.status is not TaskResultStatus.IN_PROGRESS
-        return final and self._backlog and not self._waiting and not self.paused and not self.stopping
+        wanted = self._backlog and not self._waiting and not self.paused and not self.stopping
+        return final and wanted and self._crew.free(self._place) > 0  # code that was left behind keeps its place
 
     async def _execute(self, task: PolledTask) -> Outcome:
         self._announce_of(task, TaskExecutionStarted)
-        outcome = await self._crew.run(self._place, task)
+        outcome = await self._oversight.run(self._crew, self._place, task, self.worker.options, self.worker_id)
+        self._leases.lift_limit(task)
         if not outcome.body:
             outcome = self._worded(task, outcome)
         duration = outcome.duration * 1000

@@ -1,6 +1,6 @@
 """What ``faulthandler`` writes about a process, read: which threads there are, and where each of them is.
 
-Pure: text in, text out.
+Text in, text out; a traceback and a coroutine that waits are brought into the same form.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,9 @@ _INSTALLED: Final = ("site-packages", "dist-packages")
 #: The name of a thread stands here since Python 3.14.
 _THREAD: Final = re.compile(r"(?P<current>Current thread|Thread) 0x(?P<ident>[0-9a-f]+).*\(most recent call first\):")
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.+)')
+_TRACEBACK_FRAME: Final = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
+#: How a frame and what it awaits are called in a coroutine, an awaiting generator and an asynchronous generator.
+_AWAITING: Final = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
 class Frame(NamedTuple):
@@ -112,6 +115,31 @@ def place_in(text: str, ident: int = 0) -> str:
     thread = thread_in(text, ident)
     place = thread.place if thread is not None else None
     return str(place) if place is not None else ""
+
+
+def from_traceback(text: str) -> ThreadStack:
+    """Return the calls that a traceback tells of. Of a chain of exceptions it is the last one's that are innermost."""
+    frames = [Frame(found["file"], int(found["line"]), found["function"]) for found in _TRACEBACK_FRAME.finditer(text)]
+    return ThreadStack(0, frames=frames[::-1])
+
+
+def awaiting(coroutine: Any) -> list[Frame]:
+    """Return where a suspended coroutine waits: its own calls and those that they await, the innermost first."""
+    frames: list[Frame] = []
+    while coroutine is not None:
+        for frame_name, next_name in _AWAITING:
+            if (frame := getattr(coroutine, frame_name, None)) is not None:
+                frames.append(Frame(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+                coroutine = getattr(coroutine, next_name)
+                break
+        else:
+            break
+    return frames[::-1]
+
+
+def text_of(thread: ThreadStack) -> str:
+    """Return what ``faulthandler`` would write of a thread, without podium's own calls."""
+    return _lines_of(thread, "")
 
 
 def told(text: str, names: Mapping[int, str]) -> str:

@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +14,18 @@ import pytest
 
 import log_samples
 import samples
-from engine_fakes import task_json
-from podium import Worker
+from lone_crew import INTERVAL, Crew, crew_of, task, until
 from podium.crew.link import ChildLink
-from podium.crew.logs import ChildLogs
-from podium.crew.place import Member, RestartPolicy
+from podium.crew.place import Member
 from podium.crew.process import ProcessCrew
 from podium.crew.thread import ThreadCrew
-from podium.plan import Defaults, Surroundings, plan_crews
-from podium.polled import read_task
-from rig import DEADLINE
 
-INTERVAL = 0.05
 #: Much longer than the interval, so that a busy machine does not look like silence.
 SILENCE = 1.0
-
-Crew = ProcessCrew | ThreadCrew
-
-
-async def until(look: Callable[[], Any], what: str) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not look():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def crew_of(function: Callable[..., Any], isolation: Any, interval: float = INTERVAL) -> AsyncIterator[Crew]:
-    worker = Worker("w", function, thread_count=2)
-    defaults = Defaults(isolation=isolation, group=None, processes=1, start_method="forkserver")
-    surroundings = Surroundings(imports=[], log_levels={}, beat_interval=interval)
-    (plan,), launcher = plan_crews([worker], defaults, surroundings)
-    logs = ChildLogs()
-    crew: Crew
-    if plan.runnables is not None:
-        crew = ThreadCrew(plan.runnables, interval)
-    else:
-        assert plan.boot is not None
-        assert launcher is not None
-        await launcher.open()
-        policy = RestartPolicy()
-        crew = ProcessCrew(plan.boot, [function], 1, launcher, policy, lambda: None, lambda _names: None, logs)
-    try:
-        await crew.start()
-        yield crew
-    finally:
-        await crew.stop()
-        if launcher is not None:
-            await launcher.close()
-        logs.close()
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
-
-
-def task(**inputs: Any) -> Any:
-    return read_task(task_json("t", inputData=inputs))
 
 
 def silent_for(crew: Crew) -> float:

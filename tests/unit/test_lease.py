@@ -14,6 +14,7 @@ import virtual_time
 from engine_fakes import FakeClient, task_json, unavailable
 from podium.lease import HEARTBEAT_SHARE, LeaseKeeper
 from podium.polled import PolledTask, read_task
+from podium.schedule import Schedule
 
 START = 1000.0
 
@@ -26,8 +27,9 @@ def on_stage(client: FakeClient, play: Any) -> None:
     """Run a play with a keeper whose loop runs beside it."""
 
     async def main() -> None:
-        keeper = LeaseKeeper(client)
-        running = asyncio.create_task(keeper.run())
+        schedule = Schedule()
+        keeper = LeaseKeeper(client, schedule)
+        running = asyncio.create_task(schedule.run())
         await play(keeper)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -212,7 +214,7 @@ def test_released_tasks_are_not_kept_in_memory_until_their_beat_would_be_due() -
             passing_by = task(str(number), 3600)
             keeper.keep(passing_by)
             keeper.release(passing_by)
-            assert len(keeper._due) < 1100
+            assert len(keeper._schedule) < 2100
         assert keeper.kept == 1
         await passing(1441)
 

@@ -21,10 +21,12 @@ from podium import (
     PollCompleted,
     PollFailure,
     PollStarted,
+    TaskCancelled,
     TaskExecutionCompleted,
     TaskExecutionFailure,
     TaskExecutionStarted,
     TaskFailedError,
+    TaskGivenBack,
     TaskPaused,
     TaskResult,
     TaskUpdateCompleted,
@@ -86,6 +88,10 @@ ONE_OF_EACH = [
     completed(),
     started(),
     failed(),
+    started(),
+    of_task(TaskCancelled, status="CANCELED", duration_ms=1.0),
+    started(),
+    of_task(TaskGivenBack),
     of_task(TaskUpdateCompleted, duration_ms=125.0),
     not_taken(),
     TaskPaused(task_type="greet"),
@@ -192,6 +198,7 @@ def test_names_and_labels_are_those_of_the_catalogue(style: Style) -> None:
         "task_poll_total": {"taskType"}, "task_poll_error_total": {"taskType", "exception"},
         "task_execution_started_total": {"taskType"}, "task_execute_error_total": {"taskType", "exception"},
         "task_update_error_total": {"taskType", "exception"}, "task_paused_total": {"taskType"},
+        "task_cancelled_total": {"taskType", "status"}, "task_given_back_total": {"taskType"},
         "worker_restart_total": {"taskType"}, "active_workers": {"taskType"},
         "task_poll_time_seconds": times, "task_execute_time_seconds": times, "task_update_time_seconds": times,
         "task_result_size_bytes": {"taskType"},
@@ -355,6 +362,8 @@ EVENTS = st.one_of(
     st.builds(started, st.sampled_from("ab")),
     st.builds(completed, st.sampled_from("ab"), st.floats(0, 1e5), st.integers(0, 10**8)),
     st.builds(failed, st.sampled_from("ab"), st.sampled_from(["KeyError", "E"]), st.floats(0, 1e5)),
+    st.builds(lambda t: of_task(TaskCancelled, t, status="TIMED_OUT", duration_ms=1.0), st.sampled_from("ab")),
+    st.builds(lambda t: of_task(TaskGivenBack, t), st.sampled_from("ab")),
     st.builds(lambda t: of_task(TaskUpdateCompleted, t, duration_ms=1.0), st.sampled_from("ab")),
     st.builds(not_taken, st.sampled_from("ab")),
     st.builds(TaskPaused, task_type=st.sampled_from("ab")),
@@ -374,6 +383,8 @@ def tally(events: list[Any]) -> Counter[tuple[str, frozenset[tuple[str, str]]]]:
             TaskExecutionStarted: ("task_execution_started_total", {}),
             TaskExecutionCompleted: ("task_execute_time_seconds_count", {"status": "SUCCESS"}),
             TaskExecutionFailure: ("task_execute_time_seconds_count", {"status": "FAILURE"}),
+            TaskCancelled: ("task_cancelled_total", {"status": "TIMED_OUT"}),
+            TaskGivenBack: ("task_given_back_total", {}),
             TaskUpdateCompleted: ("task_update_time_seconds_count", {"status": "SUCCESS"}),
             TaskUpdateFailure: ("task_update_error_total", {"exception": "ServerError"}),
             TaskPaused: ("task_paused_total", {}),
@@ -416,7 +427,7 @@ def test_it_is_an_ordinary_listener_of_every_event() -> None:
         assert dispatcher.has_listeners(type(event))
         dispatcher.publish(event)
     dispatcher.close()
-    assert value(listener, "task_execution_started_total", taskType="greet") == 2
+    assert value(listener, "task_execution_started_total", taskType="greet") == 4
     assert MetricsCollector.handles_events_inline is True
 
 

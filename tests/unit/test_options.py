@@ -28,7 +28,8 @@ def refusal(**given: Any) -> str:
 def test_defaults() -> None:
     assert dataclasses.asdict(make_options("w", {})) == {
         "poll_interval": 100, "domain": None, "worker_id": None, "thread_count": 1,
-        "register_task_def": False, "poll_timeout": 100, "lease_extend_enabled": False, "task_def": None,
+        "register_task_def": False, "poll_timeout": 100, "lease_extend_enabled": False, "max_lease_seconds": None,
+        "timeout_seconds": None, "on_cancel": "tell", "task_def": None,
         "overwrite_task_def": True, "strict_schema": False, "register_schema": None, "paused": False,
         "isolation": None, "group": None, "processes": None, "max_crashes": 3, "max_tasks": None,
         "max_rss_mb": None, "max_age_seconds": None,
@@ -52,6 +53,9 @@ def test_options_are_frozen_and_described() -> None:
         ("poll_timeout", [0, MAX_POLL_TIMEOUT_MS]),
         ("task_def", [TaskDef(), TaskDef(retry_count=3, input_template={"a": [1]}), None]),
         ("isolation", ["process", "thread", None]),
+        ("max_lease_seconds", [1, 1.5, 3_600_000, None]),
+        ("timeout_seconds", [0, 0.5, 3_600_000, None]),
+        ("on_cancel", ["tell", "kill"]),
         ("group", ["g", None]),
         ("processes", [1, 8, None]),
         ("register_schema", [True, False, None]),

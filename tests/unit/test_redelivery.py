@@ -24,6 +24,7 @@ from podium.models import TaskState
 from podium.outbox import Watch
 from podium.polled import read_task
 from podium.redelivery import MOST_AT_ONCE
+from podium.schedule import Schedule
 from podium.spool import BAD, SUPERSEDED, Spool
 from podium.spoolfile import decode_record
 
@@ -93,14 +94,15 @@ class Stage:
         self.server = server or Server()
         self.heard = Heard()
         self.notes = Notes()
-        self.leases = LeaseKeeper(self.server)
+        schedule = Schedule()
+        self.leases = LeaseKeeper(self.server, schedule)
         spool = None if path is None else Spool(path, SERVER, "here")
         self.spool = spool
         self.delivery = Delivery(
             self.server, self.heard, leases=self.leases, spool=spool, watch=self.notes, in_thread=at_once
         )
         self.running = asyncio.create_task(self.delivery.run())
-        self.beating = asyncio.create_task(self.leases.run())
+        self.beating = asyncio.create_task(schedule.run())
 
     async def report(self, *names: str, **fields: Any) -> None:
         """Report results at the same time; return when no slot is held for them."""

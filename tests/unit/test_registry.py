@@ -65,7 +65,8 @@ def test_signature_of_the_decorator_is_the_list_of_options() -> None:
 def test_every_option_reaches_the_worker() -> None:
     given: dict[str, Any] = {
         "poll_interval": 50, "domain": "d", "worker_id": "id", "thread_count": 3, "register_task_def": True,
-        "poll_timeout": 200, "lease_extend_enabled": True, "task_def": TaskDef(retry_count=1),
+        "poll_timeout": 200, "lease_extend_enabled": True, "max_lease_seconds": 60, "timeout_seconds": 0.5,
+        "on_cancel": "kill", "task_def": TaskDef(retry_count=1),
         "overwrite_task_def": False, "strict_schema": True, "register_schema": True, "paused": True,
         "isolation": "thread", "group": "g", "processes": 2,
     }  # fmt: skip

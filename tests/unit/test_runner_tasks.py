@@ -294,7 +294,7 @@ def test_unreadable_next_task_ends_the_chain_and_nothing_else(theatre: Theatre) 
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     notes: list[tuple[str, str]] = []
 
-    def keep(keeper: Any, task: Any) -> None:
+    def keep(keeper: Any, task: Any, longest: Any) -> None:
         notes.append(("keep", task.task_id))
 
     def release(keeper: Any, task: Any) -> None:

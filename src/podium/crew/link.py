@@ -22,6 +22,8 @@ from podium.frames import (
     Cancel,
     Exit,
     FrameReader,
+    Locate,
+    Located,
     Outcome,
     Ready,
     Run,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 #: How long outcomes may still arrive from a child that is known to be dead: they are in the socket already.
 _LAST_WORDS: Final = 1.0
+#: How long a child is asked where a coroutine waits: one that cannot answer has something that blocks its loop.
+_ANSWER_SECONDS: Final = 0.3
 
 
 @dataclass(slots=True)
@@ -92,6 +96,9 @@ class ChildLink(asyncio.Protocol):
         self._keys = itertools.count(1)
         self._in_hand: dict[int, InHand] = {}
         self._cancelled: set[int] = set()
+        self._located: dict[int, asyncio.Future[str]] = {}
+        #: Why the child was killed to end one of its tasks, which costs the other ones nothing; empty if it was not.
+        self.evicted_for = ""
         #: Why podium has killed the child; empty if it has not.
         self._killed_for = ""
         self._reader: FrameReader[ToParent] = FrameReader(ToParent)
@@ -189,6 +196,41 @@ class ChildLink(asyncio.Protocol):
         """Whether this child executes the task whose outcome that is."""
         return self._key_of(future) is not None
 
+    def cancel(self, future: asyncio.Future[Outcome]) -> None:
+        """Ask an execution to end."""
+        key = self._key_of(future)
+        if key is not None and self._transport is not None:
+            self._transport.write(encode(Cancel(key)))
+
+    async def evict(self, future: asyncio.Future[Outcome], why: str) -> str:
+        """Kill the child to end an execution; return where its code was. All that the child held is Interrupted."""
+        stack = await self._stack_of(future)
+        if not future.done():
+            self.evicted_for = why
+            self.kill(why)
+            await asyncio.wait([future])
+        return stack
+
+    async def _stack_of(self, future: asyncio.Future[Outcome]) -> str:
+        """Return where the code of one task is: what ``stack`` would tell of it, or where its coroutine waits."""
+        key = self._key_of(future) or 0
+        if key not in self._child.ends.testimony.threads()[1] and (waits := await self._ask_where(key)):
+            return waits
+        text = await self.stack()
+        main, running = self._child.ends.testimony.threads()
+        thread = stacks.thread_in(text, running.get(key, main))
+        return stacks.text_of(thread) if thread is not None else text
+
+    async def _ask_where(self, key: int) -> str:
+        """Ask the child where a coroutine waits; empty if it does not answer, because something blocks its loop."""
+        if self._transport is None:
+            return ""
+        answer = self._located[key] = self._loop.create_future()
+        self._transport.write(encode(Locate(key)))
+        await asyncio.wait([answer], timeout=_ANSWER_SECONDS)
+        del self._located[key]
+        return answer.result() if answer.done() else ""
+
     def _key_of(self, future: asyncio.Future[Outcome]) -> int | None:
         return next((key for key, entry in self._in_hand.items() if entry.future is future), None)
 
@@ -212,7 +254,10 @@ class ChildLink(asyncio.Protocol):
             self._loop.call_later(_LAST_WORDS, self._child.kill)
 
     async def death(self) -> tuple[Death, list[InHand]]:
-        """Wait for the child's end; return what is known of it, and the tasks that it held, to be settled elsewhere."""
+        """Wait for the child's end; return what is known of it, and the tasks that it held, to be settled elsewhere.
+
+        What it held when it was killed for one of its tasks is Interrupted here, and nobody's fault.
+        """
         exit_code = await self._child.wait()
         self._child.sweep()
         # The exit is known before the socket is read to its end: outcomes in it count.
@@ -229,6 +274,9 @@ class ChildLink(asyncio.Protocol):
                 entry.is_culprit = runs_in == death.thread_id
             elif death.thread_id == main:  # where coroutines run
                 entry.is_culprit = runs_in is None
+        if self.evicted_for:
+            _interrupt(lost)
+            lost = []
         return death, lost
 
     def _learn(self, exit_code: int | None) -> Death:
@@ -255,7 +303,7 @@ class ChildLink(asyncio.Protocol):
     async def stop(self) -> int | None:
         """End the child, by force if it is busy or slow to go; what it held is Interrupted. Return its exit code.
 
-        Coroutines are cancelled first, so that they can clean up; a plain function cannot be told.
+        All code is asked to end first, so that it can clean up.
         """
         if self._transport is not None and self.alive:
             await self._cancel(self._transport)
@@ -266,14 +314,12 @@ class ChildLink(asyncio.Protocol):
         exit_code = await self._child.wait()
         self._child.sweep()
         self._close()
-        for entry in self._in_hand.values():
-            if not entry.future.done():
-                entry.future.set_exception(Interrupted())
+        _interrupt(list(self._in_hand.values()))
         self._in_hand.clear()
         return exit_code
 
     async def _cancel(self, transport: asyncio.Transport) -> None:
-        self._cancelled = {key for key, entry in self._in_hand.items() if self._boot.workers[entry.worker].is_async}
+        self._cancelled = set(self._in_hand)
         if self._cancelled:
             transport.write(b"".join(encode(Cancel(key)) for key in self._cancelled))
             await asyncio.wait([self._in_hand[key].future for key in self._cancelled], timeout=_LAST_WORDS)
@@ -310,6 +356,10 @@ class ChildLink(asyncio.Protocol):
             match frame:
                 case Outcome():
                     self._settle(frame)
+                case Located(key, stack):
+                    answer = self._located.get(key)
+                    if answer is not None and not answer.done():
+                        answer.set_result(stack)
                 case Beat(lag, memory):
                     self.lag, self.memory, self._peak = lag, memory, max(memory, self._peak)
                     if memory >= self._allowance.memory:
@@ -323,3 +373,10 @@ class ChildLink(asyncio.Protocol):
         """Take note that the child is gone, or cannot be talked to any more, which comes to the same."""
         self._eof.set_result(None)
         self._child.kill()
+
+
+def _interrupt(held: list[InHand]) -> None:
+    """Let executions be stopped ones: the process that they were in is dead."""
+    for entry in held:
+        if not entry.future.done():
+            entry.future.set_exception(Interrupted())

@@ -132,23 +132,28 @@ class Member:
             else:
                 await self._recycle(link)
             if self.link is None:
-                await self._fill()
+                await self._fill(at_once=bool(link.evicted_for))
 
     async def _mourn(self, link: ChildLink) -> None:
-        """Take the death of the child into account."""
+        """Take the death of the child into account; it was none if podium itself has killed it for one of its tasks."""
         death, lost = await link.death()
         self.exit_code = death.exit_code
         stable = time.monotonic() - self._up_since >= STABLE_SECONDS
-        self._deaths = 1 if stable else self._deaths + 1
+        if not link.evicted_for:
+            self._deaths = 1 if stable else self._deaths + 1
         self._shared.on_death(death, lost)
         self._tell_of(link, death, lost)
         self.link = None
         self._shared.on_change()
 
-    async def _fill(self) -> None:
-        """Start a child where there is none, as soon as the policy says and it can be had; never, if that says so."""
+    async def _fill(self, *, at_once: bool = False) -> None:
+        """Start a child where there is none, as soon as the policy says and it can be had; never, if that says so.
+
+        ``at_once`` if the last one did not die, but was killed to end a task, which says nothing of the next one.
+        """
         while self.link is None:
-            delay = self._shared.restart.delay(self._deaths)
+            delay = 0.0 if at_once else self._shared.restart.delay(self._deaths)
+            at_once = False
             if delay is None:
                 logger.error("%s is not restarted, after %d deaths in a row", printable(self.title), self._deaths)
                 return
@@ -217,6 +222,12 @@ class Member:
         self._shared.on_restart()
 
     def _tell_of(self, link: ChildLink, death: Death, lost: list[InHand]) -> None:
+        if link.evicted_for:
+            logger.warning(
+                "%s: worker process %d was killed and is replaced: %s",
+                printable(self.title), link.pid, printable(link.evicted_for),
+            )  # fmt: skip
+            return
         details = death.circumstances(link.pid, [entry.task.task_id for entry in lost])
         self._complain(f"worker process {death.end}", details)
 

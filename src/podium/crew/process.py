@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessCrew:
-    """Children that all run the same workers. Implements ``podium.runner.Crew``.
+    """Children that all run the same workers. Implements ``podium.oversight.Crew``.
 
     ``on_change`` is called whenever slots appear or vanish for another reason than a finished task; with the workers'
     names, ``on_restart`` whenever a dead child is to be replaced, and ``on_recycle`` when one was that had served long
@@ -139,6 +139,28 @@ class ProcessCrew:
             member.winding_down = True
         self._solitary.wind_down()
         self._interrupt_waiting()
+
+    def stuck(self, worker: int) -> int:  # noqa: ARG002 - of the protocol
+        """Return 0: no code goes on here that nobody waits for."""
+        return 0
+
+    def cancel(self, future: asyncio.Future[Outcome]) -> None:
+        """Ask an execution to end; one that waits for a child is Interrupted."""
+        for link in self.links:
+            link.cancel(future)
+        self._solitary.cancel(future)
+        for entry in [entry for entry in self._waiting if entry[2] is future]:
+            self._waiting.remove(entry)
+            future.set_exception(Interrupted())
+
+    async def evict(self, future: asyncio.Future[Outcome], why: str) -> str:
+        """Kill the child that an execution runs in; return where its code was."""
+        link = next((link for link in self.links if link.holds(future)), None)
+        if link is not None:
+            return await link.evict(future, why)
+        self.cancel(future)
+        await asyncio.wait([future])  # if its child is dead already, it is about to be told so
+        return ""
 
     async def stop(self) -> None:
         """Kill the children and wait until they are gone; what they were running is Interrupted."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -19,26 +20,32 @@ from podium.pool import TaskPool
 from podium.records import TASK_FIELDS_ON_RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from podium.execution import Runnable
     from podium.frames import Outcome
 
-#: How long coroutines may take to end when they are cancelled at stop, and the loop after them.
+logger = logging.getLogger(__name__)
+
+#: How long what is cancelled at stop may take to end, and then the loop.
 _CANCEL_SECONDS: Final = 1.0
 _LOOP_END_SECONDS: Final = 0.5
 
 
 class ThreadCrew:
-    """Implements ``podium.runner.Crew`` for all workers of this process that are not in child processes.
+    """Implements ``podium.oversight.Crew`` for all workers of this process that are not in child processes.
 
-    ``beat_interval`` is how often its loop shows that it turns, in seconds (0 = never). While a crew runs, the log
+    ``beat_interval`` is how often its loop shows that it turns, in seconds (0 = never); ``on_change`` is called when
+    code that was left behind has ended, so that its place is free. While a crew runs, the log
     records that its tasks make carry the task's fields, by way of the process's log record factory.
     """
 
-    def __init__(self, workers: Sequence[Runnable], beat_interval: float = 5.0) -> None:
+    def __init__(
+        self, workers: Sequence[Runnable], beat_interval: float = 5.0, on_change: Callable[[], None] = lambda: None
+    ) -> None:
         self._workers = workers
         self._beat_interval = beat_interval
+        self._on_change = on_change
         #: Monotonic time of the last sign of life from the crew's loop, and how many seconds late its last beat was.
         self.last_heard = time.monotonic()
         self.lag = 0.0
@@ -47,6 +54,7 @@ class ThreadCrew:
         self._keys = itertools.count(1)
         self._in_hand: dict[int, tuple[int, asyncio.Future[Outcome]]] = {}
         self._busy = [0] * len(workers)
+        self._stuck = [0] * len(workers)
         self._batch: list[tuple[int, int, bytes]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: TaskPool | None = None
@@ -82,6 +90,10 @@ class ThreadCrew:
         """Return how many more tasks of that worker could start now."""
         return self._workers[worker].thread_count - self._busy[worker]
 
+    def stuck(self, worker: int) -> int:
+        """Return how many executions of that worker go on although nobody waits for them any more."""
+        return self._stuck[worker]
+
     def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
         """Execute a task."""
         future: asyncio.Future[Outcome] = self._engine.create_future()
@@ -101,19 +113,38 @@ class ThreadCrew:
     def wind_down(self) -> None:
         """Start nothing any more; nothing waits here."""
 
+    def cancel(self, future: asyncio.Future[Outcome]) -> None:
+        """Ask an execution to end."""
+        key, loop, pool = self._key_of(future), self._loop, self._pool
+        if key is not None and loop is not None and pool is not None:
+            self._engine.call_soon(loop.call_soon_threadsafe, pool.cancel, key)  # after what still is to start
+
+    async def evict(self, future: asyncio.Future[Outcome], why: str) -> str:
+        """Abandon an execution, because its code cannot be stopped; return where the code is."""
+        key = self._key_of(future)
+        if key is None or self._pool is None or future.done():
+            return ""
+        stack = self._pool.stack(key)
+        self._stuck[self._in_hand[key][0]] += 1
+        logger.error("%s, and its code cannot be stopped in a thread of this process: its slot stays taken", why)
+        future.set_exception(Abandoned())
+        return stack
+
+    def _key_of(self, future: asyncio.Future[Outcome]) -> int | None:
+        return next((key for key, (_, known) in self._in_hand.items() if known is future), None)
+
     async def stop(self) -> None:
-        """Cancel coroutines, which are Interrupted then, and end the loop; what cannot be stopped is Abandoned."""
+        """Ask all code to end; what does is Interrupted, the rest is Abandoned. Then end the loop."""
         if self._marks_records:
             self._marks_records = False
             TASK_FIELDS_ON_RECORDS.remove()
         loop, pool = self._loop, self._pool
-        if loop is None or pool is None:
+        if loop is None or pool is None or self._stopping:
             return
         self._stopping = True
         loop.call_soon_threadsafe(pool.close)
-        coroutines = [future for worker, future in self._in_hand.values() if self._workers[worker].is_async]
-        if coroutines:
-            await asyncio.wait(coroutines, timeout=_CANCEL_SECONDS)
+        if self._in_hand:
+            await asyncio.wait([future for _, future in self._in_hand.values()], timeout=_CANCEL_SECONDS)
         for _, future in self._in_hand.values():
             if not future.done():
                 future.set_exception(Abandoned())
@@ -164,6 +195,8 @@ class ThreadCrew:
             worker, future = self._in_hand.pop(outcome.key)
             self._busy[worker] -= 1
             if future.done():
+                self._stuck[worker] -= 1
+                self._on_change()
                 continue
             if self._stopping and was_cancelled(outcome):
                 future.set_exception(Interrupted())

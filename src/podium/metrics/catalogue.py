@@ -38,6 +38,8 @@ class Catalogue:
         self.paused = _counter("task_paused_total", _TYPE, "Times that a worker was paused.")
         self.started = _counter("task_execution_started_total", _TYPE, "Tasks handed to a worker's function.")
         self.execute_errors = _counter("task_execute_error_total", _EXCEPTION, "Executions that failed.")
+        self.cancelled = _counter("task_cancelled_total", _STATUS, "Results dropped, because nobody waited for them.")
+        self.given_back = _counter("task_given_back_total", _TYPE, "Executions stopped, and their tasks given back.")
         self.update_errors = _counter(
             "task_update_error_total", _EXCEPTION, "Results that the server did not take in all attempts."
         )

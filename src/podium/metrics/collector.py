@@ -17,9 +17,11 @@ if TYPE_CHECKING:
         PollCompleted,
         PollFailure,
         PollStarted,
+        TaskCancelled,
         TaskExecutionCompleted,
         TaskExecutionFailure,
         TaskExecutionStarted,
+        TaskGivenBack,
         TaskPaused,
         TaskUpdateCompleted,
         TaskUpdateFailure,
@@ -133,6 +135,16 @@ class MetricsCollector:
         self._catalogue.active.take((event.task_type,))
         self.increment_task_execution_error(event.task_type, event.cause)
         self.record_task_execute_time(event.task_type, event.duration_ms / 1000, _FAILURE)
+
+    def on_task_cancelled(self, event: TaskCancelled) -> None:
+        """Count a result that was dropped, by what the server had made of the task."""
+        self._catalogue.active.take((event.task_type,))
+        self._catalogue.cancelled.add((event.task_type, event.status))
+
+    def on_task_given_back(self, event: TaskGivenBack) -> None:
+        """Count an execution that was stopped before its end."""
+        self._catalogue.active.take((event.task_type,))
+        self._catalogue.given_back.add((event.task_type,))
 
     def on_task_update_completed(self, event: TaskUpdateCompleted) -> None:
         """Take the time of a delivery."""

@@ -182,6 +182,8 @@ class TaskHead(Wire):
     retry_count: int = 0
     #: Kept as it came: a task that is given back needs it again, because the server replaces it.
     output_data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
+    #: Unread: it is a snapshot for information, and whatever is in it must not make the task unreadable.
+    task_definition: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
 
 
 class TaskIds(Wire):
