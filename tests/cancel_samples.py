@@ -81,3 +81,12 @@ def holds_the_gil_for_ever(mark: str) -> None:
 def hangs_once(mark: str, go: str) -> dict[str, Any]:
     """Hang in the first attempt; wait for a file in the others."""
     return hangs(mark, go if get_task_context().get_retry_count() else "")
+
+
+async def blocks_the_loop_for_ever(mark: str) -> None:
+    hangs(mark)
+
+
+def sleeps(seconds: float) -> dict[str, Any]:
+    time.sleep(seconds)
+    return {"slept": seconds}

@@ -221,3 +221,54 @@ def test_released_tasks_are_not_kept_in_memory_until_their_beat_would_be_due() -
     client = FakeClient()
     on_stage(client, play)
     assert [name for _, name in client.beats] == ["staying"]
+
+
+def test_after_max_lease_seconds_there_are_no_more_heartbeats_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = FakeClient()
+
+    async def play(keeper: LeaseKeeper) -> None:
+        keeper.keep(task("hung"), 10)
+        keeper.keep(task("good"))
+        await passing(1000)
+        keeper.release(task("hung"))
+
+    on_stage(client, play)
+    assert [at - START for at, name in client.beats if name == "hung"] == pytest.approx([4, 8])
+    assert len([name for _, name in client.beats if name == "good"]) == 249
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage() == (
+        "task hung of workflow flow-hung still runs after max_lease_seconds: its lease is kept no longer, and the "
+        "server takes it back after its response timeout"
+    )
+
+
+@pytest.mark.parametrize(("ended_after", "beats"), [(6, [4, 8, 12, 16, 20]), (14, [4, 8, 14, 18])])
+def test_limit_is_for_code_that_runs_not_for_a_result_that_waits(ended_after: float, beats: list[float]) -> None:
+    client = FakeClient()
+
+    async def play(keeper: LeaseKeeper) -> None:
+        mine = task("t")
+        keeper.keep(mine, 10)
+        await passing(ended_after)
+        keeper.lift_limit(mine)
+        keeper.lift_limit(mine)
+        await passing(21 - ended_after)
+
+    on_stage(client, play)
+    assert [at - START for at, _ in client.beats] == pytest.approx(beats)
+
+
+def test_limit_of_a_task_without_a_lease_is_nothing() -> None:
+    client = FakeClient()
+
+    async def play(keeper: LeaseKeeper) -> None:
+        keeper.lift_limit(task("unknown"))
+        keeper.keep(task("t", 0), 10)
+        keeper.lift_limit(task("t", 0))
+        await passing(100)
+
+    on_stage(client, play)
+    assert client.beats == []
