@@ -251,10 +251,13 @@ def _too_long(limit: Limit) -> str:
 
 
 def _timed_out(execution: Execution, worker_id: str, where: str, stack: str, *, runs_on: bool) -> Outcome:
-    """Return the failure of an execution that took too long. The stack is its log."""
+    """Return the failure of an execution that took too long. The stack is in its log."""
     limit = execution.limit
     assert limit is not None
     parts = [_too_long(limit), f"it was in {where}" if where else "", "it cannot be stopped" if runs_on else ""]
     message = "; ".join(filter(None, parts))
-    cause = Cause("TaskTimedOut", message, f"{message}\n{stack}" if stack else "")
-    return failure(ids_of(execution.task), 0, worker_id, cause, terminal=not limit.retry, started=execution.started)
+    cause = Cause("TaskTimedOut", message, stack)
+    return failure(
+        ids_of(execution.task), 0, worker_id, cause,
+        terminal=not limit.retry, started=execution.started, details=[stack] if stack else (),
+    )  # fmt: skip

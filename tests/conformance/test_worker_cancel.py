@@ -126,10 +126,10 @@ def test_D07_limit_of_the_worker_fails_the_task_with_its_stack_in_the_log(rig: R
         task = rig.last_task(rig.start(function, mark=str(tmp_path / "mark")))
     assert task.status == "FAILED"
     assert task.end_time - task.start_time < 1_000 + 2_000
-    (log,) = until(lambda: rig.client.get_task_logs(task.task_id), "the log")
-    reason, title, *frames = log.log.splitlines()
+    reason, stack = (line.log for line in until(lambda: rig.client.get_task_logs(task.task_id), "the log"))
     assert reason == task.reason_for_incompletion
     assert "it was in hangs (" in reason
+    title, *frames = stack.splitlines()
     assert title.endswith("(most recent call first):")
     assert len(frames) == 1
     assert frames[0].endswith(" in hangs")
