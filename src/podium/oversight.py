@@ -108,7 +108,9 @@ class Limit:
 class Execution:
     """One task in its crew."""
 
-    __slots__ = ("begun", "crew", "ending", "entries", "future", "kill", "limit", "over", "started", "task", "unwanted")
+    __slots__ = (
+        "begun", "crew", "deadline", "ending", "future", "kill", "limit", "look", "over", "started", "task", "unwanted",
+    )  # fmt: skip
 
     def __init__(self, crew: Crew, place: int, task: PolledTask, options: WorkerOptions) -> None:
         self.crew = crew
@@ -117,13 +119,21 @@ class Execution:
         self.kill = options.on_cancel == "kill"
         self.limit = limit_of(task, options.timeout_seconds)
         self.started, self.begun = time.time(), asyncio.get_running_loop().time()
-        #: What is planned for it.
-        self.entries: dict[str, Entry] = {}
+        #: The next look at the task, and the end of its time.
+        self.look: Entry | None = None
+        self.deadline: Entry | None = None
         #: The state that the server has put the task in without us; empty if it still waits for a result.
         self.unwanted = ""
         #: Set when the limit was passed; has the stack of the code when that has ended, or was abandoned.
         self.ending: asyncio.Future[str] | None = None
         self.over = False
+
+    def close(self) -> None:
+        """Plan nothing more for it: it is over."""
+        self.over = True
+        for entry in (self.look, self.deadline):
+            if entry is not None:
+                entry.drop()
 
     async def end(self, why: str) -> str:
         """Make the code end: ask it first, then use force. Return where it was, if it took force."""
@@ -153,9 +163,7 @@ class Oversight:
         execution = Execution(crew, place, task, options)
         self._plan_look(execution)
         if execution.limit is not None:
-            execution.entries["limit"] = self._schedule.after(
-                execution.limit.seconds, partial(self._enforce, execution)
-            )
+            execution.deadline = self._schedule.after(execution.limit.seconds, partial(self._enforce, execution))
         outcome: Outcome | None = None
         runs_on = False
         try:
@@ -165,9 +173,7 @@ class Oversight:
                 raise
             runs_on = isinstance(end, Abandoned)
         finally:
-            execution.over = True
-            for entry in execution.entries.values():
-                entry.drop()
+            execution.close()
         if execution.unwanted:
             raise UnwantedError(execution.unwanted, asyncio.get_running_loop().time() - execution.begun)
         if execution.ending is not None and (outcome is None or was_cancelled(outcome)):
@@ -185,7 +191,7 @@ class Oversight:
     def _plan_look(self, execution: Execution) -> None:
         timeout = execution.task.head.response_timeout_seconds
         pause = LONGEST_PAUSE if timeout <= 0 else max(SHORTEST_PAUSE, min(timeout * HEARTBEAT_SHARE, LONGEST_PAUSE))
-        execution.entries["look"] = self._schedule.after(pause, partial(self._look, execution))
+        execution.look = self._schedule.after(pause, partial(self._look, execution))
 
     async def _look(self, execution: Execution) -> None:
         async with self._looks:

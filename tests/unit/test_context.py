@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 import time
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from podium import NoTaskContextError, Task, TaskContext, TaskInProgress, get_task_context
-from podium.context import MAX_LOG_LINES, enter_task_context
+from podium.context import MAX_LOG_LINES, Cancellation, enter_task_context
 
 TASK = Task(
     task_id="t1",
@@ -157,3 +158,76 @@ def test_bare_thread_has_no_context_and_one_with_a_copy_has(context: TaskContext
     assert isinstance(seen[0], NoTaskContextError)
     assert isinstance(seen[1], NoTaskContextError)  # copied too late, inside the thread
     assert seen[2] is context
+
+
+# cancellation
+
+
+def test_context_of_nobody_s_task_is_never_cancelled(context: TaskContext) -> None:
+    assert not context.is_cancelled()
+    assert not context.wait(0)
+
+
+def test_cancelled_context_says_so_for_good_and_waits_no_more() -> None:
+    cancellation = Cancellation()
+    context = TaskContext(TASK, cancellation)
+    assert not context.wait(0.001)
+    cancellation.ask()
+    cancellation.ask()
+    assert cancellation.asked
+    before = cancellation.noticed
+    assert context.is_cancelled()
+    assert (before, cancellation.noticed) == (False, True)
+    assert context.wait()
+    assert context.wait(60)
+    asyncio.run(asyncio.wait_for(context.wait_cancelled(), 5))
+
+
+def test_looking_before_the_cancellation_is_no_notice_of_it() -> None:
+    cancellation = Cancellation()
+    context = TaskContext(TASK, cancellation)
+    assert not context.is_cancelled()
+    cancellation.ask()
+    assert not cancellation.noticed
+
+
+def test_cancellation_wakes_threads_and_coroutines_of_any_loop() -> None:
+    cancellation = Cancellation()
+    context = TaskContext(TASK, cancellation)
+    woken: list[object] = []
+    waiting = threading.Barrier(5)
+
+    def in_thread() -> None:
+        waiting.wait(10)
+        woken.append(context.wait(10))
+
+    def in_loop() -> None:
+        async def wait() -> None:
+            waiter = asyncio.create_task(context.wait_cancelled())
+            await asyncio.sleep(0)
+            waiting.wait(10)
+            await waiter
+            woken.append("loop")
+
+        asyncio.run(wait())
+
+    threads = [threading.Thread(target=target) for target in (in_thread, in_thread, in_loop, in_loop)]
+    for thread in threads:
+        thread.start()
+    waiting.wait(10)
+    cancellation.ask()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(map(str, woken)) == ["True", "True", "loop", "loop"]
+
+
+def test_loop_that_is_closed_meanwhile_is_no_trouble() -> None:
+    cancellation = Cancellation()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(TaskContext(TASK, cancellation).wait_cancelled(), 0.001)
+
+    asyncio.run(give_up())
+    cancellation.ask()
+    assert cancellation.asked

@@ -20,6 +20,8 @@ from podium.frames import (
     Cause,
     Exit,
     FrameReader,
+    Locate,
+    Located,
     Outcome,
     Preparation,
     Ready,
@@ -37,6 +39,7 @@ TO_PARENT: list[ToParent] = [
     BootFailed("no module\nTraceback ..."),
     Outcome(7, TaskResultStatus.COMPLETED, b'{"a":1}', [], 1.5, 0.25, 7),
     Outcome(8, TaskResultStatus.FAILED, b"", ["a line"], 1.5, 0.25, 2, CAUSE),
+    Located(9, "Thread 0x1 (most recent call first):"),
     Beat(0.25),
 ]
 
@@ -46,6 +49,7 @@ to_child = st.lists(
     st.one_of(
         st.builds(Run, keys, st.integers(0, 9), st.binary(max_size=300)),
         st.builds(Cancel, keys),
+        st.builds(Locate, keys),
         st.just(Exit()),
     ),
     max_size=8,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import os
 import sys
 import threading
+import traceback
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 import podium
-from podium.stacks import Frame, parse, place_in, thread_in, told
+from podium.stacks import Frame, ThreadStack, awaiting, from_traceback, parse, place_in, text_of, thread_in, told
 
 OWN = Path(podium.__file__).parent
 LIBRARY = Path(os.__file__).parent
@@ -91,3 +94,65 @@ def test_what_this_python_writes_is_read(tmp_path: Path) -> None:
     assert thread is not None
     assert thread.place is not None
     assert (thread.frames[0].function, thread.frames[0].file) == (sys._getframe().f_code.co_name, __file__)
+
+
+async def _innermost(future: asyncio.Future[None]) -> None:
+    await future
+
+
+async def _numbers(future: asyncio.Future[None]) -> AsyncIterator[int]:
+    await _innermost(future)
+    yield 1
+
+
+async def _iterates(future: asyncio.Future[None]) -> None:
+    async for _ in _numbers(future):
+        pass
+
+
+async def _outermost(future: asyncio.Future[None]) -> None:
+    await _innermost(future)
+
+
+def _functions_of(coroutine_function: object) -> list[str]:
+    async def test() -> list[str]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(coroutine_function(future))  # type: ignore[operator]
+        await asyncio.sleep(0)
+        frames = awaiting(task.get_coro())
+        future.set_result(None)
+        await task
+        return [frame.function for frame in frames]
+
+    return asyncio.run(test())
+
+
+def test_coroutine_that_waits_is_where_its_innermost_call_waits() -> None:
+    assert _functions_of(_outermost) == ["_innermost", "_outermost"]
+    assert _functions_of(_iterates)[-1] == "_iterates"  # what an asynchronous generator awaits is not always shown
+    assert awaiting(None) == []
+
+
+def test_traceback_is_read_with_the_innermost_call_first() -> None:
+    def inner() -> None:
+        raise LookupError("inner")
+
+    def outer() -> None:
+        try:
+            inner()
+        except LookupError as error:
+            raise ValueError("outer") from error
+
+    with pytest.raises(ValueError, match="outer") as caught:
+        outer()
+    stack = from_traceback("".join(traceback.format_exception(caught.value)))
+    assert [frame.function for frame in stack.frames][::2] == ["outer", "inner"]
+    assert stack.place is not None
+    assert stack.place.file == __file__
+    assert from_traceback("ValueError: no traceback").place is None
+
+
+def test_text_of_a_thread_is_read_back() -> None:
+    thread = ThreadStack(5, frames=[Frame("/app/a.py", 3, "f"), Frame(f"{OWN}/execution.py", 1, "_run_plain")])
+    assert place_in(text_of(thread)) == "f (/app/a.py:3)"
+    assert "execution.py" not in text_of(thread)
