@@ -1,8 +1,8 @@
-"""A look at the server while there is nothing to do: whether work waits that nobody hands to an idle worker.
+"""A look at the server while a worker has nothing to do: whether work waits that nobody hands to it.
 
-That a queue is not empty proves nothing: the server counts tasks whose time has not come, such as retries. So an alarm
-needs a task that was found waiting at two looks, unchanged, for longer than any delay that it has, while the worker
-polled without a break and was handed nothing. No clock of the server is compared with one of ours.
+That a queue is not empty proves nothing: the server counts tasks whose time has not come, such as retries. So an error
+needs a worker that does not poll although the server answers, or a task that was found waiting at two looks, unchanged,
+for longer than any delay that it has, while polls brought nothing. No clock of the server is compared with one of ours.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import field
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
 INTERVAL: Final = 60.0
+_MOST_SIGHTINGS: Final = 1000
 #: Seconds by which a task may be later than its delay says.
 SLACK: Final = 10.0
 #: Queues that are asked for in one request, and waiting tasks of a type that are looked at.
@@ -38,8 +40,10 @@ _QUEUES: Final = 50
 _TASKS: Final = 10
 #: A queue that was last polled so many milliseconds before ours has no worker.
 _ABSENT: Final = 60_000
-#: Searches at the begin of an idle worker's life, though its own queue is empty: its tasks may be in another one.
-_SEARCHES: Final = 2
+#: Looks at the begin of an idle worker's life at all queues, though its own is empty: its tasks may be in another one.
+_LOOKS_ELSEWHERE: Final = 2
+#: Looks at which tasks waited, until that is worth a line.
+_WAITS: Final = 10
 #: Names that need no quotes in a query.
 _PLAIN: Final = re.compile(r"[\w.\-]+")
 
@@ -67,10 +71,14 @@ class SelfCheck:
         self._client = client
         self._transport = transport
         self._runners = runners
+        #: Tasks that were found waiting, by id.
         self._sightings: dict[str, _Sighting] = {}
-        #: How often each runner's tasks were searched for.
-        self._searched: dict[Runner, int] = {}
-        #: Runners of which something was said, until they are handed tasks.
+        #: At how many looks in a row a worker was idle and its queue was not empty.
+        self._waits: Counter[Runner] = Counter()
+        #: How often a worker's tasks were looked for in other queues, and where some were the first time.
+        self._looks: Counter[Runner] = Counter()
+        self._elsewhere: set[tuple[Runner, str]] = set()
+        #: Workers of which something was said, until that has changed.
         self._told: set[Runner] = set()
 
     async def run(self) -> None:
@@ -79,38 +87,39 @@ class SelfCheck:
             await asyncio.sleep(INTERVAL)
             try:
                 await self.look()
-            except ApiError as error:
-                logger.debug("the look at the queues failed: %s", error)
-                if not error.retryable:
-                    return
             except PodiumError as error:
                 logger.debug("the look at the queues failed: %s", error)
+                if isinstance(error, ApiError) and not error.retryable:
+                    return
 
     async def look(self) -> None:
         """Look once; raises what the requests raise."""
-        runners = list(self._runners())
         now = time.monotonic()
-        idle = [runner for runner in runners if _is_idle(runner, now)]
-        self._note_the_busy(set(runners) - set(idle))
-        sizes = await self._sizes(sorted({_queue_of(runner) for runner in idle}))
-        seen: set[str] = set()
-        for runner in idle:
-            waiting = sizes.get(_queue_of(runner), 0)
-            searched = self._searched.get(runner, 0)
-            if runner in self._told or not (waiting or searched < _SEARCHES):
-                continue
-            self._searched[runner] = searched + 1
-            tasks = await self._waiting(runner.worker.task_definition_name)
-            seen.update(task.task_id for task in tasks)
-            proven = [task for task in tasks if self._is_left(task, runner, now)]
-            await self._tell(runner, waiting, proven, runners)
-        self._sightings = {task_id: known for task_id, known in self._sightings.items() if task_id in seen}
+        runners = [runner for runner in self._runners() if _has_room(runner)]
+        idle = {runner for runner in runners if _is_idle(runner, now)}
+        deaf = {runner for runner in runners if runner.deaf_for > runner.poll_window + INTERVAL}
+        self._forget_all_but(idle | deaf)
+        sizes = await self._sizes(sorted({_queue_of(runner) for runner in idle | deaf}))
+        waiting = {
+            runner: sizes.get(_queue_of(runner), 0) for runner in runners if runner in (idle | deaf) - self._told
+        }
+        for runner, size in waiting.items():
+            if runner in deaf and size:
+                self._tell_of_deafness(runner, size)
+        for runner, size in waiting.items():
+            if runner in idle and size:
+                await self._look_into_queue(runner, size, now)
+        lonely = [runner for runner, size in waiting.items() if runner in idle and not size]
+        if lonely := [runner for runner in lonely if self._looks[runner] < _LOOKS_ELSEWHERE]:
+            await self._look_elsewhere(lonely)
 
-    def _note_the_busy(self, busy: set[Runner]) -> None:
-        for runner in self._told & busy:
-            self._told.remove(runner)
-            if runner.running:
-                logger.info("worker %r is handed tasks again", runner.worker.task_definition_name)
+    def _forget_all_but(self, kept: set[Runner]) -> None:
+        for runner in self._told - kept:
+            logger.info("worker %r: the trouble with its queue is over", runner.worker.task_definition_name)
+        self._told &= kept
+        self._waits = Counter({runner: count for runner, count in self._waits.items() if runner in kept})
+        if not kept or len(self._sightings) > _MOST_SIGHTINGS:
+            self._sightings.clear()
 
     async def _sizes(self, queues: list[str]) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -118,16 +127,37 @@ class SelfCheck:
             sizes |= await self._client.get_queue_sizes(queues[start : start + _QUEUES])
         return sizes
 
+    # tasks in the worker's own queue
+
+    async def _look_into_queue(self, runner: Runner, size: int, now: float) -> None:
+        """Complain if a task in the queue is due for long; else say, some time, that there may be a reason."""
+        self._waits[runner] += 1
+        tasks = [task for task in await self._waiting(runner.worker.task_definition_name) if _is_of(task, runner)]
+        due = [task for task in tasks if self._is_left(task, runner, now)]
+        if due:
+            self._told.add(runner)
+            logger.error(
+                "worker %r is handed nothing, and work waits: %s; task %s of workflow %s is due for more than %.0f s. "
+                "The server's queue may be out of order, or its addresses lead to servers that do not share it",
+                runner.worker.task_definition_name, _facts(runner, size), printable(due[0].task_id),
+                printable(due[0].workflow_instance_id), now - self._sightings[due[0].task_id].since,
+            )  # fmt: skip
+        elif self._waits[runner] == _WAITS:
+            logger.info(
+                "worker %r is handed nothing: %s; that is as it should be if they are to wait, for a retry, a callback "
+                "or a limit",
+                runner.worker.task_definition_name, _facts(runner, size),
+            )  # fmt: skip
+
     async def _waiting(self, task_type: str) -> list[Task]:
-        """Return tasks of a type that wait to be polled, in whatever queue, the oldest first."""
+        """Return tasks of a type that wait to be polled, the oldest first, as far as the server has them indexed."""
         if not _PLAIN.fullmatch(task_type):
             return []
         query = f"taskType={task_type} AND status=SCHEDULED"
         response = await self._transport.request(
             "GET", "/tasks/search-v2", query={"query": query, "size": _TASKS, "sort": "scheduledTime:ASC"}
         )
-        found = decoded(response, Found).results
-        return [task for task in found if task.status == "SCHEDULED" and task.task_type == task_type]
+        return decoded(response, Found).results
 
     def _is_left(self, task: Task, runner: Runner, now: float) -> bool:
         """Note a waiting task; return whether it could have been handed out since long."""
@@ -138,47 +168,58 @@ class SelfCheck:
             return False
         return not _is_limited(task) and now - max(known.since, runner.idle_since) >= _delay_of(task) + SLACK
 
-    async def _tell(self, runner: Runner, waiting: int, proven: list[Task], runners: list[Runner]) -> None:
-        ours = [task for task in proven if (task.domain or None) == runner.worker.domain]
-        if ours:
-            self._told.add(runner)
-            self._tell_of_queue(runner, waiting, ours[0])
-            return
-        polled = {(other.worker.task_definition_name, other.worker.domain) for other in runners}
-        elsewhere = [task for task in proven if (task.task_type, task.domain or None) not in polled]
-        if elsewhere and await self._is_unpolled(elsewhere[0], runner):
-            self._told.add(runner)
-            self._tell_of_domain(runner, elsewhere[0])
+    # tasks in another queue
 
-    def _tell_of_queue(self, runner: Runner, waiting: int, task: Task) -> None:
-        now = time.monotonic()
-        logger.error(
-            "worker %r is handed nothing, and work waits: its queue %r holds %d tasks, %d of %d slots are free, polls "
-            "have been answered without a task for %.0f s, the last %.1f s ago; task %s of workflow %s is due for more "
-            "than %.0f s. The server's queue may be out of order, or what is polled and what is searched are not the "
-            "same server",
-            runner.worker.task_definition_name, _queue_of(runner), waiting, runner.slots - runner.running, runner.slots,
-            now - runner.idle_since, now - runner.last_poll, printable(task.task_id),
-            printable(task.workflow_instance_id), now - self._sightings[task.task_id].since,
-        )  # fmt: skip
+    async def _look_elsewhere(self, lonely: list[Runner]) -> None:
+        """Complain of tasks of a worker's type in a queue where nobody polls, if they are there at two looks."""
+        sizes = decoded(await self._transport.request("GET", "/tasks/queue/all"), dict[str, int])
+        polled = {_queue_of(runner) for runner in self._runners()}
+        filled = [name for name, size in sizes.items() if size and name not in polled]
+        for runner in lonely:
+            self._looks[runner] += 1
+            for name in filled:
+                if name.rpartition(":")[2] == runner.worker.task_definition_name:
+                    if (runner, name) in self._elsewhere and await self._is_unpolled(name, runner):
+                        self._told.add(runner)
+                        self._tell_of_domain(runner, name, sizes[name])
+                    self._elsewhere.add((runner, name))
 
-    def _tell_of_domain(self, runner: Runner, task: Task) -> None:
-        where = f"in domain {task.domain!r}" if task.domain else "without a domain"
-        polls = f"in domain {runner.worker.domain!r}" if runner.worker.domain else "without a domain"
-        logger.warning(
-            "worker %r is handed nothing, and work waits: task %s of workflow %s waits %s, where nobody polls; this "
-            "worker polls %s. Its option domain and the task_to_domain of the workflow's start do not fit",
-            runner.worker.task_definition_name, printable(task.task_id), printable(task.workflow_instance_id),
-            printable(where), polls,
-        )  # fmt: skip
-
-    async def _is_unpolled(self, task: Task, runner: Runner) -> bool:
-        """Whether nobody polls the queue that a task is in, by the server's own clock."""
-        last = {
-            entry.domain or None: entry.last_poll_time for entry in await self._client.get_poll_data(task.task_type)
-        }
+    async def _is_unpolled(self, queue: str, runner: Runner) -> bool:
+        """Whether nobody polls a queue, by the server's own clock."""
+        polls = await self._client.get_poll_data(runner.worker.task_definition_name)
+        last = {entry.domain or None: entry.last_poll_time for entry in polls}
         ours = last.get(runner.worker.domain, 0)
-        return bool(ours) and last.get(task.domain or None, 0) < ours - _ABSENT
+        return bool(ours) and last.get(queue.rpartition(":")[0] or None, 0) < ours - _ABSENT
+
+    def _tell_of_domain(self, runner: Runner, queue: str, size: int) -> None:
+        domain = queue.rpartition(":")[0]
+        logger.warning(
+            "worker %r is handed nothing, and work waits where nobody polls: %d tasks %s; this worker polls %s. Its "
+            "option domain and the task_to_domain that workflows are started with do not fit",
+            runner.worker.task_definition_name, size, printable(_domain_in_words(domain)),
+            _domain_in_words(runner.worker.domain),
+        )  # fmt: skip
+
+    # a worker that does not poll
+
+    def _tell_of_deafness(self, runner: Runner, size: int) -> None:
+        self._told.add(runner)
+        why = f"polls fail: {runner.poll_failure}" if runner.poll_failure else "no poll is answered, and none fails"
+        logger.error(
+            "worker %r takes nothing, and work waits: %s; the server answers, but %s",
+            runner.worker.task_definition_name, _facts(runner, size), why,
+        )  # fmt: skip
+
+
+def _facts(runner: Runner, size: int) -> str:
+    last = f"{time.monotonic() - runner.last_poll:.1f} s ago" if runner.last_poll else "never"
+    free = f"{runner.slots - runner.running} of {runner.slots} slots are free"
+    idle = f"{time.monotonic() - runner.idle_since:.0f} s without a task, " if runner.idle_since else ""
+    return f"{size} tasks are in its queue {_queue_of(runner)!r}, {free}, {idle}the last poll was answered {last}"
+
+
+def _domain_in_words(domain: str | None) -> str:
+    return f"in domain {domain!r}" if domain else "without a domain"
 
 
 def _queue_of(runner: Runner) -> str:
@@ -186,10 +227,21 @@ def _queue_of(runner: Runner) -> str:
     return f"{worker.domain}:{worker.task_definition_name}" if worker.domain else worker.task_definition_name
 
 
+def _has_room(runner: Runner) -> bool:
+    """Whether a worker has every reason to poll."""
+    return not (runner.paused or runner.stopping) and runner.running < runner.slots
+
+
 def _is_idle(runner: Runner, now: float) -> bool:
-    """Whether a worker has polled for long without a break, with slots free, and was handed nothing."""
-    may_poll = not (runner.paused or runner.stopping) and runner.running < runner.slots
-    return may_poll and bool(runner.idle_since) and now - runner.idle_since >= INTERVAL - SLACK
+    """Whether a worker has polled for long without a break, and was handed nothing."""
+    return bool(runner.idle_since) and now - runner.idle_since >= INTERVAL - SLACK
+
+
+def _is_of(task: Task, runner: Runner) -> bool:
+    """Whether a task waits in a worker's queue: a server that does not know the search's fields returns everything."""
+    worker = runner.worker
+    fits = task.task_type == worker.task_definition_name and (task.domain or None) == worker.domain
+    return fits and task.status == "SCHEDULED"
 
 
 def _delay_of(task: Task) -> float:

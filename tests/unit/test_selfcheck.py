@@ -28,6 +28,8 @@ class IdleRunner:
         self.paused = self.stopping = False
         self.running, self.slots = 1, 4
         self.idle_since, self.last_poll = 1.0, 1.0
+        self.deaf_for, self.poll_window = 0.1, 6.7
+        self.poll_failure: str | None = None
 
 
 class Server(FakeClient):
@@ -40,6 +42,7 @@ class Server(FakeClient):
         self.poll_data: list[PollData] = []
         self.asked: list[list[str]] = []
         self.searches: list[dict[str, Any]] = []
+        self.alls = 0
         self.error: PodiumError | None = None
 
     async def get_queue_sizes(self, task_types: Any) -> dict[str, int]:
@@ -51,9 +54,13 @@ class Server(FakeClient):
     async def get_poll_data(self, task_type: str) -> list[PollData]:
         return self.poll_data
 
-    async def request(self, method: str, path: str, *, query: dict[str, Any]) -> Response:
-        assert (method, path) == ("GET", "/tasks/search-v2")
-        self.searches.append(query)
+    async def request(self, method: str, path: str, *, query: dict[str, Any] | None = None) -> Response:
+        assert method == "GET"
+        if path == "/tasks/queue/all":
+            self.alls += 1
+            return Response(200, json.dumps({"_deciderQueue": 9} | self.sizes).encode())
+        assert (path, query is None) == ("/tasks/search-v2", False)
+        self.searches.append(query or {})
         return Response(200, json.dumps({"totalHits": 1, "results": self.waiting}).encode())
 
 
@@ -95,7 +102,7 @@ def test_task_that_waits_in_the_own_queue_is_an_error_with_the_facts(caplog: pyt
     assert record.levelno == logging.ERROR
     text = record.getMessage()
     assert text.startswith(
-        "worker 'greet' is handed nothing, and work waits: its queue 'd:greet' holds 3 tasks, 3 of 4 slots are free, "
+        "worker 'greet' is handed nothing, and work waits: 3 tasks are in its queue 'd:greet', 3 of 4 slots are free, "
     )
     assert "task t1 of workflow w1 is due for more than 60 s" in text
     assert scene.server.asked == [["d:greet"]] * 6
@@ -179,46 +186,85 @@ def test_idle_server_gets_one_request_a_minute_for_all_workers(caplog: pytest.Lo
     scene.minutes(5)
     assert len(scene.server.asked) == 5
     assert len(scene.server.asked[0]) == 20
-    assert len(scene.server.searches) == 2 * 20  # at the begin: their tasks may be elsewhere
+    assert scene.server.searches == []
+    assert scene.server.alls == 2  # at the begin: their tasks may be elsewhere
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "words"),
+    ("ours", "queue", "words"),
     [
-        (None, "d", "waits in domain 'd', where nobody polls; this worker polls without a domain."),
-        ("d", None, "waits without a domain, where nobody polls; this worker polls in domain 'd'."),
-        ("d", "e", "waits in domain 'e', where nobody polls; this worker polls in domain 'd'."),
+        (None, "d:greet", "7 tasks in domain 'd'; this worker polls without a domain. "),
+        ("d", "greet", "7 tasks without a domain; this worker polls in domain 'd'. "),
+        ("d", "e:greet", "7 tasks in domain 'e'; this worker polls in domain 'd'. "),
     ],
 )
 @pytest.mark.parametrize("last_poll", [None, 1_000])
-def test_task_in_a_domain_where_nobody_polls_is_told(
-    ours: str | None, theirs: str | None, words: str, last_poll: int | None, caplog: pytest.LogCaptureFixture
+def test_tasks_in_a_domain_where_nobody_polls_are_told(
+    ours: str | None, queue: str, words: str, last_poll: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = Scene(IdleRunner(domain=ours))
-    scene.server.waiting = [waiting_task(domain=theirs)]
+    scene.server.sizes = {queue: 7, "d:other": 1, "greeting": 1}
     scene.server.poll_data = [PollData(domain=ours, last_poll_time=100_000)]
     if last_poll is not None:
-        scene.server.poll_data.append(PollData(domain=theirs, last_poll_time=last_poll))
-    scene.minutes(4)
+        scene.server.poll_data.append(PollData(domain=queue.rpartition(":")[0], last_poll_time=last_poll))
+    scene.minutes(5)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert words in record.getMessage()
-    assert "task t1 of workflow w1" in record.getMessage()
+    assert scene.server.alls == 2
 
 
-@pytest.mark.parametrize("other", ["polls it elsewhere", "runs here"])
-def test_task_of_another_worker_s_domain_is_no_alarm(other: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("other", ["polls it elsewhere", "runs here", "took them meanwhile"])
+def test_tasks_of_another_worker_s_domain_are_no_alarm(other: str, caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
-    scene.server.waiting = [waiting_task(domain="d")]
+    scene.server.sizes = {"d:greet": 7}
     scene.server.poll_data = [PollData(domain=None, last_poll_time=100_000)]
     if other == "runs here":
         scene.runners.append(IdleRunner(domain="d"))
         scene.runners[1].running = 4
-    else:
+    elif other == "polls it elsewhere":
         scene.server.poll_data.append(PollData(domain="d", last_poll_time=90_000))
-    scene.minutes(4)
+
+    def take(minute: int) -> None:
+        if minute == 1 and other == "took them meanwhile":
+            scene.server.sizes = {}
+
+    scene.minutes(4, take)
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [(None, "but no poll is answered, and none fails"), ("403 no", "but polls fail: 403 no")],
+)
+def test_worker_that_does_not_poll_while_work_waits_is_an_error(
+    failure: str | None, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene()
+    deaf = scene.runners[0]
+    deaf.idle_since, deaf.deaf_for, deaf.poll_failure = 0.0, 100.0, failure
+    scene.minutes(3)
+    assert caplog.messages == []
+    scene.server.sizes = {"greet": 2}
+    scene.minutes(3)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    start = "worker 'greet' takes nothing, and work waits: 2 tasks are in its queue 'greet', 3 of 4 slots are free, "
+    assert record.getMessage().startswith(start)
+    assert record.getMessage().endswith(words)
+
+
+def test_tasks_that_wait_for_long_and_may_have_to_are_a_line_for_who_wants_to_know(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    scene.server.sizes = {"greet": 2}
+    with caplog.at_level(logging.INFO, "podium"):
+        scene.minutes(25)
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert "that is as it should be if they are to wait" in record.getMessage()
 
 
 def test_it_is_told_again_after_tasks_have_come(caplog: pytest.LogCaptureFixture) -> None:
