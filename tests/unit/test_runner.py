@@ -14,7 +14,7 @@ from podium import (
     PollFailure,
     PollStarted,
 )
-from podium.errors import AnswerError, AuthError
+from podium.errors import AnswerError, AuthError, ServerError
 from runner_stage import START, Stage, Theatre, given_back, jittered, passing, seconds, tasks, ways
 
 
@@ -153,6 +153,28 @@ def test_B09_defect_02_other_failures_back_off_and_come_back_soon(theatre: Theat
 
     stage = theatre.show(play, client)
     assert stage.waits[:7] == jittered(0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, jitter=0.2)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_B09_fifteen_seconds_of_server_errors_are_few_polls_and_fewer_lines(
+    theatre: Theatre, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = FakeClient()
+    client.last_answer = ServerError(status, "bad")
+    back: list[float] = []
+
+    async def play(stage: Stage) -> None:
+        await passing(15)
+        assert len(client.polls) <= 15
+        client.last_answer = []
+        while stage.runner.poll_failure is not None:
+            await passing(0.1)
+            back.append(0.1)
+
+    with caplog.at_level(logging.DEBUG, "podium"):
+        theatre.show(play, client)
+    assert sum(back) <= 2.1
+    assert len(caplog.records) <= 5
 
 
 def test_long_outage_is_polled_every_ten_seconds(theatre: Theatre) -> None:
