@@ -70,7 +70,7 @@ def test_json_lines_and_health(rig: Rig, tmp_path: Path) -> None:
     name = unique("greet")
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "greeter.py").write_text(WORKERS.format(name=name))
-    arguments = ["--path", "jobs", "--metrics-port", "0"]
+    arguments = ["--path", "jobs", "--metrics-port", "0", "--metrics-host", "localhost"]
     with running(rig, tmp_path, *arguments, CONDUCTOR_LOG_FORMAT="json") as process:
         lines: list[dict[str, object]] = []
         assert process.stderr is not None
@@ -79,8 +79,10 @@ def test_json_lines_and_health(rig: Rig, tmp_path: Path) -> None:
         url = str(lines[-1]["message"]).split()[1].removesuffix("/metrics")
         assert greeted(rig, name) == {"result": "Hello, podium!"}
 
+        assert url.startswith("http://localhost:")
+
         def health() -> dict[str, object]:
-            with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}/health/ready", timeout=10) as answer:
                 content: dict[str, object] = json.load(answer)
                 return content
 

@@ -116,8 +116,11 @@ def run(
     ] = "forkserver",
     grace_seconds: Annotated[float, typer.Option(min=0, help="How long tasks may go on after a signal.")] = 25.0,
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /health at this port of 127.0.0.1.")
+        int | None, typer.Option(min=0, max=65535, help="Serve /metrics, /health/live and /health/ready at this port.")
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address to serve them at; 0.0.0.0 is every network: probes of Kubernetes need it.")
+    ] = "127.0.0.1",
     drain_report: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write what became of the tasks in hand at the end, as JSON; - is stdout."),
@@ -141,6 +144,7 @@ def run(
         start_method=start_method,
         grace_seconds=grace_seconds,
         metrics_port=metrics_port,
+        metrics_host=metrics_host,
         drain_report=drain_report,
         options={name: text for name, text in worker_options.items() if text is not None},
     )

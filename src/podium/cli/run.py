@@ -29,6 +29,7 @@ class Program:
     start_method: StartMethod = "forkserver"
     grace_seconds: float = 25.0
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     #: Where the drain report goes: a file, or - for standard output; None for nowhere.
     drain_report: str | None = None
     #: Option -> text, for all workers, as environment variables would say it.
@@ -46,7 +47,9 @@ def run_program(program: Program) -> int:
     for name in compat:
         importlib.import_module(name)
     workers = load_workers(program.modules, program.paths)
-    metrics = None if program.metrics_port is None else MetricsSettings(http_port=program.metrics_port)
+    metrics = None
+    if program.metrics_port is not None:
+        metrics = MetricsSettings(http_port=program.metrics_port, http_host=program.metrics_host)
     handler = TaskHandler(
         workers=workers,
         metrics_settings=metrics,
