@@ -16,7 +16,7 @@ import pytest
 
 import samples
 from engine_fakes import task_json
-from fake_server import Answer, FakeServer, error_answer, json_answer, text_answer
+from fake_server import Answer, FakeServer, Fault, error_answer, json_answer, text_answer
 from podium import Configuration, MetricsSettings, TaskHandler
 from podium.config import AuthenticationSettings
 from rig import Rig, until
@@ -125,6 +125,20 @@ def test_B22_revoked_credentials_make_the_worker_not_ready_and_leave_it_alive(se
         until(lambda: len(server.to(path)) > polls, "the next attempt", 5)
         assert time.monotonic() - last_poll > 1  # nobody hammers at a door that is shut
         assert probes.alive
+
+
+def test_B22_token_that_never_comes_makes_the_worker_not_ready_in_time(
+    server: FakeServer, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.transport.LOGIN_LIMIT", 0.5)
+    server.on("POST", "/api/token", Answer(fault=Fault.SILENCE))
+    keys = AuthenticationSettings(key_id="id", key_secret="s3cr3t")
+    configuration = Configuration(server_api_url=server.url, authentication_settings=keys)
+    with probed(rig, samples.returns_none, configuration) as probes:
+        until(lambda: "no answer within 0.5 s" in probes.why(), "the limit", 5)
+        assert probes.alive
+        server.on("POST", "/api/token", json_answer({"token": "t0ken"}))
+        until(lambda: probes.ready, "readiness", 10)
 
 
 @BOTH

@@ -237,6 +237,7 @@ def test_child_that_is_not_replaced_any_more_is_unhealthy(
         ("grace_seconds", -1, "seconds, 0 or more"),
         ("update_retry_delays", [1, -1], "a sequence of seconds, 0 or more"),
         ("restart_stuck", "false", "True or False"),
+        ("kill_stopped", 1, "True or False"),
         ("import_modules", 5, "names of modules"),
     ],
 )

@@ -12,7 +12,7 @@ from podium.crew.thread import ThreadCrew
 from podium.errors import AuthError
 from podium.health import Health
 from podium.status import readiness_of
-from runner_stage import Stage, Theatre, passing, tasks
+from runner_stage import START, Stage, Theatre, passing, tasks
 
 LIMIT = 35.0
 
@@ -203,3 +203,31 @@ def test_worker_that_was_busy_or_paused_gets_its_time_for_the_next_poll(theatre:
         assert not state(stage)[0]
 
     theatre.show(play, FakeClient(tasks("a")), slots=1)
+
+
+def test_idleness_begins_with_the_first_empty_answer_and_ends_with_whatever_is_none(theatre: Theatre) -> None:
+    client = FakeClient()
+
+    async def play(stage: Stage) -> None:
+        begun = stage.runner.idle_since
+        assert begun == 0
+        await passing(5)
+        assert stage.runner.idle_since == START
+        client.last_answer = unavailable()
+        await passing(1)
+        assert stage.runner.idle_since == 0
+        client.last_answer = []
+        await passing(5)
+        again = stage.runner.idle_since
+        assert START + 5 < again < START + 11
+        stage.runner.set_paused(True)
+        await passing(5)
+        stage.runner.set_paused(False)
+        await passing(1)
+        assert stage.runner.idle_since == pytest.approx(START + 16, abs=0.2)
+        client.poll_answers.append(tasks("a")[:1])
+        await passing(1)
+        assert stage.runner.idle_since > START + 16  # a task came, and then none
+        assert stage.crew.running == ["a"]
+
+    theatre.show(play, client)
