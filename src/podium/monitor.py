@@ -99,8 +99,8 @@ class Monitor:
         self._shown: set[ChildLink] = set()
         #: Children that were found stopped at the last look.
         self._stopped: set[ChildLink] = set()
-        #: What is under way on the engine's loop, by worker.
-        self._tasks: dict[Runner, asyncio.Task[None]] = {}
+        #: Crews that are being asked where they are, on the engine's loop: none is restarted before it has told.
+        self._asked: dict[AnyCrew, asyncio.Task[None] | None] = {}
 
     def start(self) -> None:
         """Start watching."""
@@ -154,20 +154,21 @@ class Monitor:
             silent = [link for link in links_of(crew) if (link.silent_for or 0.0) > limit and link not in self._shown]
             if silent and runner.overdue <= limit:
                 self._shown.update(silent)
-                self._begin(runner, partial(self._tell_of, silent, text, restart))
+                self._begin(crew, partial(self._tell_of, silent, text, restart))
                 return
             crew_thread = f"; it is here:\n{_stack_of(crew.thread_id)}" if isinstance(crew, ThreadCrew) else ""
             logger.error("%s%s", text, crew_thread)
-        if restart is not None and runner not in self._tasks:  # not before it was asked where it is
+        if restart is not None and crew not in self._asked:
             self._engine.post(restart)
 
-    def _begin(self, runner: Runner, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Run a coroutine on the engine's loop, about one worker."""
+    def _begin(self, crew: AnyCrew, asking: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run a coroutine on the engine's loop that asks a crew where it is."""
 
         def begin() -> None:
-            self._tasks[runner] = task = asyncio.create_task(work())
-            task.add_done_callback(lambda _: self._tasks.pop(runner, None))
+            self._asked[crew] = task = asyncio.create_task(asking())
+            task.add_done_callback(lambda _: self._asked.pop(crew, None))
 
+        self._asked[crew] = None
         self._engine.post(begin)
 
     async def _tell_of(self, silent: Sequence[ChildLink], text: str, restart: Callable[[], None] | None) -> None:

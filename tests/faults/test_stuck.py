@@ -162,3 +162,21 @@ def test_what_is_silent_is_told_with_its_stack(
     assert "waits_for_file" in complaint
     assert "samples.py" in complaint
     assert "in hand: " in complaint
+
+
+def test_group_that_is_silent_tells_its_stack_once_before_it_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"monitor_interval_seconds": 0.1, "stuck_after_seconds": 1.0, "restart_stuck": True}
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    with TaskServer() as server:
+        rig = Rig(server.url)
+        workers = [rig.worker(samples.returns_none), rig.worker(samples.blocks_until_file_async)]
+        with rig.running(*workers, group="g", **options):
+            (task_id,) = server.add(rig.name_of(samples.blocks_until_file_async), path=str(go), mark=str(mark))
+            until(lambda: server.attempts[task_id].status == "FAILED", "the end of the child", 15)
+            assert "it was silent for" in server.attempts[task_id].reason
+            until(lambda: sum("is silent for" in text for text in caplog.messages) == 2, "both workers are named", 5)
+    told = [text for text in caplog.messages if "is silent for" in text]
+    assert sum("waits_for_file" in text for text in told) == 1
+    assert all("it is restarted" in text for text in told)
