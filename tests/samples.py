@@ -456,3 +456,22 @@ ALL = [
     for name, value in list(globals().items())
     if callable(value) and getattr(value, "__module__", "") == __name__ and name[0].islower()
 ]
+
+
+# bad data
+
+
+def returns_input(value: Any) -> dict[str, Any]:
+    return {"value": value}
+
+
+def takes_text(text: str) -> int:
+    return len(text)
+
+
+def returns_half_a_character() -> dict[str, Any]:
+    return {"deep": ["\ud800"]}
+
+
+def exhausts_memory() -> bytes:
+    return bytes(2**60)

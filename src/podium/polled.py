@@ -76,7 +76,8 @@ def read_task(raw: bytes) -> PolledTask:
     try:
         head = _head_decoder.decode(raw)
     except UNREADABLE as error:
-        raise UnreadableTaskError(printable(str(error)), _ids_in(raw)) from error
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
+        raise UnreadableTaskError(problem, _ids_in(raw)) from error
     if not _are_ids(head):
         raise UnreadableTaskError("its ids are empty, or have control characters in them", None)
     return PolledTask(raw, head)

@@ -30,6 +30,7 @@ from podium.events import (
     TaskPaused,
 )
 from podium.frames import Cause, Outcome
+from podium.logs import Repeats
 from podium.models import LARGE_OUTPUT, MAX_OUTPUT, TaskResultStatus
 from podium.oversight import UnwantedError
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
@@ -84,6 +85,9 @@ class Runner:
         interval = worker.options.poll_interval / 1000
         self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
         self._empty_polls = 0
+        #: How many tasks in a row could not be read.
+        self._unreadable = 0
+        self._repeats = Repeats()
         self._next_poll = 0.0
         self._trouble = Trouble(self._task_type)
         self._full_since: float | None = None
@@ -245,8 +249,9 @@ class Runner:
         self._backlog = len(raw_tasks) >= count
         self._empty_polls = 0 if raw_tasks else self._empty_polls + 1
         self.idle_since = 0.0 if raw_tasks else self.idle_since or now
-        self._next_poll = now + self._idle_backoff.delay(self._empty_polls)
         tasks = [task for raw in raw_tasks if (task := self._accept(raw)) is not None]
+        pauses = self._idle_backoff.delay(self._empty_polls), FAILURE_BACKOFF.delay(self._unreadable)
+        self._next_poll = now + max(pauses)
         # Inside one answer the server's order means nothing. More tasks than asked for wait here for a slot.
         self._waiting.extend(sorted(tasks, key=lambda task: -task.head.workflow_priority))
 
@@ -255,12 +260,15 @@ class Runner:
         try:
             task = read_task(raw)
         except UnreadableTaskError as error:
-            logger.error("worker %r: %s", self._task_type, error)  # noqa: TRY400 - the message says it all
+            self._unreadable += 1
+            if (repeated := self._repeats.due(error.problem)) is not None:
+                logger.error("worker %r: %s%s", self._task_type, error, repeated)  # noqa: TRY400 - it says it all
             if error.ids is not None:
                 cause = Cause("UnreadableTask", str(error))
                 outcome = failure(error.ids, 0, self.worker_id, cause, terminal=True)
                 self._start_work(self._report_unreadable(PolledTask.of(error.ids), outcome))
             return None
+        self._unreadable = 0
         if task.task_id in self._in_hand or self._delivery.holds(task.task_id):
             logger.warning("worker %r: task %s was handed out again while in hand", self._task_type, task.task_id)
             return None

@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -18,84 +18,15 @@ import pytest
 import samples
 from engine_fakes import task_json
 from fake_server import Answer, FakeServer, Fault, Gate, Request, error_answer, json_answer, text_answer
-from podium import PollCompleted, PollFailure, TaskUpdateCompleted, TaskUpdateFailure, updates
-from rig import Rig, until
-
-DONE = text_answer("id")
-NOTHING = json_answer([])
-
-
-class Heard:
-    """Notes what happens, with its time."""
-
-    def __init__(self) -> None:
-        self.poll_failures: list[PollFailure] = []
-        self.polls: list[PollCompleted] = []
-        self.updates: list[TaskUpdateCompleted] = []
-        self.update_failures: list[TaskUpdateFailure] = []
-        self.on_poll_failure = self.poll_failures.append
-        self.on_poll_completed = self.polls.append
-        self.on_task_update_completed = self.updates.append
-        self.on_task_update_failure = self.update_failures.append
-
-
-class Scene:
-    """A scripted server and a rig that talks to it; times are those of the requests' arrival."""
-
-    def __init__(self, server: FakeServer) -> None:
-        self.server = server
-        self.rig = Rig(server.url)
-        self.heard = Heard()
-        self.poll_times: list[float] = []
-        server.on("POST", "/api/tasks", DONE)
-        server.on("POST", "/api/tasks/update-v2", Answer(status=204))
-
-    def polls(self, function: Callable[..., Any], *answers: Answer) -> str:
-        """Script the polls of a function's worker; return their path."""
-
-        def timed(answer: Answer) -> Callable[[Request], Answer]:
-            def give(_request: Request) -> Answer:
-                self.poll_times.append(time.monotonic())
-                return answer
-
-            return give
-
-        path = f"/api/tasks/poll/batch/{self.rig.name_of(function)}"
-        self.server.on("GET", path, *map(timed, answers))
-        return path
-
-    def running(self, function: Callable[..., Any], **options: Any) -> Any:
-        worker = self.rig.worker(function, **options)
-        return self.rig.running(worker, isolation="thread", event_listeners=[self.heard])
-
-    def reports(self) -> list[dict[str, Any]]:
-        """Every result that arrived, on either way, in order."""
-        paths = {"/api/tasks", "/api/tasks/update-v2"}
-        requests = [request for request in list(self.server.requests) if request.path in paths]
-        return [report for report in (request.json for request in requests) if "extendLease" not in report]
-
-    def completed(self, *task_ids: str, deadline: float = 30) -> None:
-        """Wait until each of these tasks was reported, once and as completed."""
-
-        def all_there() -> bool:
-            return {report["taskId"] for report in self.reports()} >= set(task_ids)
-
-        until(all_there, f"reports of {task_ids}", deadline)
-        assert {report["status"] for report in self.reports()} == {"COMPLETED"}
+from podium import updates
+from rig import until
+from scene import DONE, NOTHING, Scene, raw_tasks, tasks
 
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     with FakeServer() as server:
         yield Scene(server)
-
-
-def tasks(*names: str, **inputs: Any) -> Answer:
-    return raw_tasks(*(task_json(name, inputData=inputs) for name in names))
-
-
-def raw_tasks(*raw: bytes) -> Answer:
-    return Answer(body=b"[" + b",".join(raw) + b"]", headers={"Content-Type": "application/json"})
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -179,11 +110,11 @@ def test_C02_C04_bad_tasks_take_neither_their_neighbours_nor_the_engine_along(sc
     wrong = b'{"taskId":"wrong","workflowInstanceId":"w","retryCount":"three"}'
     scene.polls(samples.returns_none, raw_tasks(task_json("a"), deep, broken, wrong), tasks("b"), NOTHING)
     with scene.running(samples.returns_none) as handler:
-        until(lambda: len(scene.reports()) >= 4, "four reports")
+        until(lambda: len(scene.reports()) >= 5, "five reports")
         assert handler.is_healthy()
     reports = {report["taskId"]: report for report in scene.reports()}
     assert reports["a"]["status"] == reports["b"]["status"] == "COMPLETED"
-    for name, why in (("broken", "codec can't decode"), ("wrong", "`$.retryCount`")):
+    for name, why in (("deep", "nested too deeply"), ("broken", "codec can't decode"), ("wrong", "`$.retryCount`")):
         assert reports[name]["status"] == "FAILED_WITH_TERMINAL_ERROR"
         assert why in reports[name]["reasonForIncompletion"]
 

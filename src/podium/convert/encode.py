@@ -57,7 +57,7 @@ def to_json(value: Any) -> Any:
 
 
 def check_depth(text: bytes, value: Any) -> None:
-    """Raise ConversionError if JSON that was read is nested more deeply than what may be sent; ``text`` is its source.
+    """Raise ConversionError if a task's input is nested more deeply than what may be sent; ``text`` is the task's JSON.
 
     Readers have limits of their own, which are not the same in every version of Python.
     """
@@ -73,7 +73,7 @@ def check_depth(text: bytes, value: Any) -> None:
         ]
         if not level:
             return
-    raise ConversionError("", f"nested more than {MAX_DEPTH} levels deep")
+    raise ConversionError("inputData", f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _encoder(cls: Any) -> Encode:
