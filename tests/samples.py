@@ -26,6 +26,7 @@ from uuid import UUID
 import pydantic
 
 from podium import (
+    Configuration,
     NonRetryableException,
     Task,
     TaskInProgress,
@@ -475,3 +476,20 @@ def returns_half_a_character() -> dict[str, Any]:
 
 def exhausts_memory() -> bytes:
     return bytes(2**60)
+
+
+# secrets and control characters
+
+
+def takes_colour(colour: Colour) -> str:
+    return colour.value
+
+
+def uses_credentials() -> str:
+    settings = Configuration().authentication_settings
+    return settings.key_id if settings else "none"
+
+
+def shouts(text: str) -> None:
+    logging.getLogger("samples").warning("a warning of the function: %s", text)
+    raise ValueError(text)

@@ -181,7 +181,7 @@ def _split(body: bytes) -> list[bytes]:
     """Cut an array at the commas of its own level, looking at nothing but strings and brackets."""
     text = body.strip()
     if not (text.startswith(b"[") and text.endswith(b"]")):
-        raise AnswerError(f"expected a JSON array, got: {_text(body)}")
+        raise AnswerError(f"expected a JSON array, got {_kind_of(text)}")
     elements, depth, start, sign = [], 0, 1, b""
     for sign, begin, end in _signs(text):
         if sign in b"[{":
@@ -196,8 +196,16 @@ def _split(body: bytes) -> list[bytes]:
     if start != len(text) and depth > 0 and sign.startswith(b'"'):  # a string without an end took the rest along
         elements.append(text[start:-1].strip())
     elif start != len(text):
-        raise AnswerError(f"the brackets of a JSON array do not match: {_text(body)}")
+        raise AnswerError(f"the brackets of a JSON array of {len(body)} bytes do not match")
     return elements
+
+
+def _kind_of(body: bytes) -> str:
+    """Return in words what a body is that should have been tasks. Not its text: that may be their input."""
+    if title := _TITLE.search(body[:4096]):
+        return f"a web page: {_text(title[0])}"
+    kinds = {b"{": "an object", b"[": "an array that does not end", b'"': "a text", b"n": "null", b"": "nothing"}
+    return f"{kinds.get(body[:1], 'something else')} ({len(body)} bytes)"
 
 
 def flattened(body: bytes) -> bytes:

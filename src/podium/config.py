@@ -20,9 +20,9 @@ DEFAULT_SERVER_URL = "http://localhost:8080/api"
 
 @dataclass(frozen=True)
 class AuthenticationSettings:
-    """Credentials of an application: exchanged for a token at ``POST /token``. The secret never shows in a repr."""
+    """Credentials of an application: exchanged for a token at ``POST /token``. Neither of the two shows in a repr."""
 
-    key_id: str
+    key_id: str = field(repr=False)
     key_secret: str = field(repr=False)
 
     def __post_init__(self) -> None:

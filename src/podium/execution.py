@@ -22,7 +22,7 @@ import msgspec
 
 from podium.binding import Binder
 from podium.context import DEFAULT_CALLBACK_SECONDS, Cancellation, TaskContext, TaskInProgress, enter_task_context
-from podium.convert import check_depth, to_json, to_output
+from podium.convert import check_depth, to_json, to_output, without_values
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
 from podium.models import MAX_OUTPUT, Task, TaskExecLog, TaskResult, TaskResultStatus
@@ -131,6 +131,8 @@ class Attempt:
             result.output_data = self._extra_output()
         except BaseException:  # the output set so far cannot be sent: the failure itself still can
             result.output_data = {}
+        if isinstance(error, ConversionError):  # the server has the value; logs and listeners need not
+            cause = Cause(cause.type_name, without_values(cause.message), without_values(cause.traceback))
         return self._outcome(result, cause)
 
     def break_off(self) -> Outcome:

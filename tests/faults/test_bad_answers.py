@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import subprocess
 import sys
 import textwrap
@@ -20,6 +19,7 @@ import samples
 from engine_fakes import task_json
 from fake_server import Answer, FakeServer, json_answer
 from podium.execution import LOGS_PER_UPDATE
+from programs import descendants, peak_memory
 from rig import until
 from scene import NOTHING, Scene, raw_tasks, tasks
 
@@ -267,15 +267,3 @@ def program(folder: Path, url: str, name: str) -> subprocess.Popen[str]:
 def reported(server: FakeServer) -> list[str]:
     paths = {"/api/tasks", "/api/tasks/update-v2"}
     return [json.loads(request.body)["taskId"] for request in list(server.requests) if request.path in paths]
-
-
-def peak_memory(pid: int) -> int:
-    """The largest resident size that a process had, in MB."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) // 1024
-
-
-def descendants(pid: int) -> list[int]:
-    found = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-    return found + [further for child in found for further in descendants(child)]

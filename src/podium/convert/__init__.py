@@ -39,10 +39,10 @@ from typing import Any
 
 from podium.convert.decode import Compiler, guarded
 from podium.convert.encode import check_depth, to_json
-from podium.convert.path import within
+from podium.convert.path import within, without_values
 from podium.errors import ConversionError
 
-__all__ = ["check_depth", "converter_for", "to_json", "to_output"]
+__all__ = ["check_depth", "converter_for", "to_json", "to_output", "without_values"]
 
 
 def converter_for(annotation: Any, *, closed: bool = False) -> Callable[[Any], Any]:

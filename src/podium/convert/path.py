@@ -7,6 +7,7 @@ passes puts its own segment in front.
 from __future__ import annotations
 
 import json
+import re
 from types import NoneType
 from typing import Any
 
@@ -15,6 +16,8 @@ from podium.errors import ConversionError
 _JSON_NAMES: dict[type, str] = {NoneType: "null", dict: "object", list: "array"}
 #: Longer keys and values are cut in messages.
 _SHOWN = 60
+#: A value in a message, as ``shown`` puts it there.
+_GOT = re.compile(r"""got (?:"(?:[^"\\]|\\.)*(?:"|\.\.\.)|-?\d[\d.eE+-]*|true|false)""")
 
 
 def json_name(value: Any) -> str:
@@ -34,6 +37,11 @@ def shown(value: Any) -> str:
     """Return a scalar as JSON text, cut to a length that fits a message."""
     text = json.dumps(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def without_values(message: str) -> str:
+    """Return a message of a ConversionError fit for a log: without the user's data."""
+    return _GOT.sub("got ***", message)
 
 
 def mismatch(expected: str, value: Any) -> ConversionError:

@@ -1,0 +1,29 @@
+"""Programs that tests start: what is true of their processes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    found = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return found + [further for child in found for further in descendants(child)]
+
+
+def peak_memory(pid: int) -> int:
+    """The largest resident size that a process had, in MB."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) // 1024
+
+
+def arguments_of(pid: int) -> str:
+    """What everybody on the machine can see of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
+
+
+def environment_of(pid: int) -> str:
+    """The environment that a process was started with."""
+    return Path(f"/proc/{pid}/environ").read_bytes().decode().replace("\0", "\n")
