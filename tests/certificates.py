@@ -40,17 +40,19 @@ class Authority:
         self.cert = _write(folder / f"{name.replace(' ', '-')}.pem", certificate)
         self.own = _pair(self.cert, self._key)
 
-    def issue(self, host: str = "127.0.0.1", *, expired: bool = False, client: bool = False) -> Pair:
+    def issue(
+        self, host: str = "127.0.0.1", *, expired: bool = False, client: bool = False, self_signed: bool = False
+    ) -> Pair:
         """Return a certificate for a server (or a client)."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         certificate = (
-            _builder(subject, self._name, key, age=3 * DAY if expired else DAY)
+            _builder(subject, subject if self_signed else self._name, key, age=3 * DAY if expired else DAY)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(key if self_signed else self._key, hashes.SHA256())
         )
         stem = f"{'client' if client else 'server'}-{certificate.serial_number:x}"
         return _pair(_write(self._folder / f"{stem}.pem", certificate), key)

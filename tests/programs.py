@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -27,3 +28,27 @@ def arguments_of(pid: int) -> str:
 def environment_of(pid: int) -> str:
     """The environment that a process was started with."""
     return Path(f"/proc/{pid}/environ").read_bytes().decode().replace("\0", "\n")
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has used, without that of others that it started."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def listeners_of(pid: int) -> set[str]:
+    """The addresses, as the kernel writes them, at which a process listens."""
+    held = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            held.add(str(entry.readlink()))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    listening = "0A"
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == listening and f"socket:[{fields[9]}]" in held:
+                found.add(fields[1].partition(":")[0])
+    return found

@@ -60,9 +60,7 @@ class Scene:
 
     def reports(self) -> list[dict[str, Any]]:
         """Every result that arrived, on either way, in order."""
-        paths = {"/api/tasks", "/api/tasks/update-v2"}
-        requests = [request for request in list(self.server.requests) if request.path in paths]
-        return [report for report in (request.json for request in requests) if "extendLease" not in report]
+        return reports_to(self.server)
 
     def completed(self, *task_ids: str, deadline: float = 30) -> None:
         """Wait until each of these tasks was reported, once and as completed."""
@@ -80,3 +78,10 @@ def tasks(*names: str, **inputs: Any) -> Answer:
 
 def raw_tasks(*raw: bytes) -> Answer:
     return Answer(body=b"[" + b",".join(raw) + b"]", headers={"Content-Type": "application/json"})
+
+
+def reports_to(server: FakeServer) -> list[dict[str, Any]]:
+    """Every result that arrived at a server, on either way, in order."""
+    paths = {"/api/tasks", "/api/tasks/update-v2"}
+    bodies = [request.json for request in list(server.requests) if request.path in paths]
+    return [body for body in bodies if "extendLease" not in body]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from fake_server import Answer, FakeServer, json_answer
 from podium.execution import LOGS_PER_UPDATE
 from programs import descendants, peak_memory
 from rig import until
-from scene import NOTHING, Scene, raw_tasks, tasks
+from scene import NOTHING, Scene, raw_tasks, reports_to, tasks
 
 TESTS = Path(__file__).parent.parent
 TERMINAL = "FAILED_WITH_TERMINAL_ERROR"
@@ -265,5 +264,4 @@ def program(folder: Path, url: str, name: str) -> subprocess.Popen[str]:
 
 
 def reported(server: FakeServer) -> list[str]:
-    paths = {"/api/tasks", "/api/tasks/update-v2"}
-    return [json.loads(request.body)["taskId"] for request in list(server.requests) if request.path in paths]
+    return [report["taskId"] for report in reports_to(server)]

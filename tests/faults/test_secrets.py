@@ -20,8 +20,9 @@ import pytest
 
 from engine_fakes import task_json
 from fake_server import Answer, FakeServer, Fault, Request, error_answer, json_answer, type_json
-from programs import arguments_of, descendants, environment_of
+from programs import arguments_of, descendants, environment_of, listeners_of
 from rig import until
+from scene import reports_to
 
 TESTS = Path(__file__).parent.parent
 #: Each planted text begins so, and nothing else does.
@@ -155,15 +156,10 @@ class Gateway:
                 return error_answer(401, "who are you")
             return Answer(
                 status=answer.status, body=answer.body, fault=answer.fault,
-                headers=answer.headers | {"Set-Cookie": f"session={MARK}-cookie"},
+                headers={**answer.headers, "Set-Cookie": f"session={MARK}-cookie"},
             )  # fmt: skip
 
         return give
-
-
-def reports_to(server: FakeServer) -> list[dict[str, Any]]:
-    paths = {"/api/tasks", "/api/tasks/update-v2"}
-    return [request.json for request in list(server.requests) if request.path in paths]
 
 
 def fetched(port: int, path: str) -> str:
@@ -175,7 +171,7 @@ def fetched(port: int, path: str) -> str:
 
 
 @pytest.mark.parametrize(("isolation", "form"), [("process", "text"), ("process", "json"), ("thread", "text")])
-def test_S05_S14_planted_secrets_and_payloads_show_nowhere(
+def test_S05_S06_S14_planted_secrets_and_payloads_show_nowhere(
     server: FakeServer, tmp_path: Path, isolation: str, form: str
 ) -> None:
     Gateway(server)
@@ -187,6 +183,7 @@ def test_S05_S14_planted_secrets_and_payloads_show_nowhere(
         pages = [fetched(status["port"], path) for path in ("/", "/metrics", "/health", f"/{MARK[::-1]}")]
         processes = [program.pid, *descendants(program.pid)]
         arguments = [arguments_of(pid) for pid in processes]
+        listeners = [listeners_of(pid) for pid in processes]
         program.end()
     reports = {report["taskId"]: report for report in reports_to(server)}
     assert reports["a"]["outputData"] == {"value": f"{MARK}-input"}
@@ -198,6 +195,7 @@ def test_S05_S14_planted_secrets_and_payloads_show_nowhere(
     shown = [json.dumps(status), program.shown, *pages, *arguments, *files, *files.values()]
     found = [line for text in shown for line in text.splitlines() if MARK in line]
     assert found == []
+    assert listeners == [{"0100007F"}] + [set()] * (len(processes) - 1)  # 127.0.0.1, and children listen nowhere
 
 
 def test_S05_credentials_that_code_gives_are_in_no_process_that_runs_functions(

@@ -83,6 +83,29 @@ def test_unchanged_text_is_not_written_again_unless_the_file_is_gone(tmp_path: P
     assert file.path.read_bytes() == b"b"
 
 
+def test_S08_file_is_for_all_to_read_and_a_link_in_its_place_is_replaced_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    path = folder / "m.prom"
+    path.symlink_to(precious)
+    (folder / ".m.prom.old.tmp").symlink_to(precious)
+    os.utime(folder / ".m.prom.old.tmp", (0, 0), follow_symlinks=False)
+    os.utime(precious, (0, 0))
+    before = os.umask(0)
+    try:
+        file = TextFile(path, 60, lambda: b"a 1\n")
+        file.start()
+        file.stop()
+    finally:
+        os.umask(before)
+    assert precious.read_text() == "mine"
+    assert [(entry.name, entry.is_symlink()) for entry in folder.iterdir()] == [("m.prom", False)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert path.read_bytes() == b"a 1\n"
+
+
 def test_reader_never_sees_half_of_it(tmp_path: Path) -> None:
     count = iter(range(10_000_000))
     file = TextFile(tmp_path / "m.prom", 1e-6, lambda: b"%d\n" % next(count) * 20_000)

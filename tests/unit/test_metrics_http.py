@@ -159,7 +159,7 @@ def test_health_may_show_what_json_does_not_know() -> None:
 # clients that misbehave
 
 
-def test_defect_38_half_open_clients_hold_up_nobody() -> None:
+def test_defect_38_S07_half_open_clients_hold_up_nobody() -> None:
     with exporting() as exporter:
         clients = [socket.create_connection(("127.0.0.1", port_of(exporter)), timeout=10) for _ in range(50)]
         for client in clients[::2]:
@@ -171,7 +171,7 @@ def test_defect_38_half_open_clients_hold_up_nobody() -> None:
             client.close()
 
 
-def test_half_open_and_dripping_clients_do_not_live_for_ever() -> None:
+def test_S07_half_open_and_dripping_clients_do_not_live_for_ever() -> None:
     server = ScrapeServer("127.0.0.1", 0, lambda _path, _accept: None, connection_seconds=0.3)
     server.start()
     ended = threading.Event()
@@ -219,7 +219,7 @@ def test_client_that_does_not_read_its_answer_is_cut_and_delays_nobody() -> None
         server.stop()
 
 
-def test_newest_client_gets_in_however_many_hang_around(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_S07_newest_client_gets_in_however_many_hang_around(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "_MOST_CONNECTIONS", 4)
     with exporting() as exporter:
         clients = [socket.create_connection(("127.0.0.1", port_of(exporter)), timeout=10) for _ in range(12)]
@@ -241,7 +241,7 @@ def test_newest_client_gets_in_however_many_hang_around(monkeypatch: pytest.Monk
         (b"GET / HTTP/9.9\r\n\r\n", b"505"),
     ],
 )
-def test_request_that_is_too_long_or_none_is_refused(request_bytes: bytes, status: bytes) -> None:
+def test_S07_request_that_is_too_long_or_none_is_refused(request_bytes: bytes, status: bytes) -> None:
     with exporting() as exporter:
         try:
             received = raw(port_of(exporter), request_bytes)
@@ -299,7 +299,7 @@ def test_address_that_is_not_ours_is_an_error(host: str) -> None:
         exporter.start()
 
 
-def test_it_listens_at_loopback_unless_told_otherwise() -> None:
+def test_S06_it_listens_at_loopback_unless_told_otherwise() -> None:
     with exporting() as exporter:
         assert exporter._server is not None
         assert exporter._server.server_address[0] == "127.0.0.1"

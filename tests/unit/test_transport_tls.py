@@ -51,7 +51,7 @@ def stranger(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "other authority")
 
 
-def test_defect_32_ssl_ca_cert_is_trusted(authority: Authority) -> None:
+def test_defect_32_S02_ssl_ca_cert_is_trusted(authority: Authority) -> None:
     with serve(server_context(authority.issue())) as server:
         assert send(server.url, ssl_ca_cert=authority.cert).status == 200
 
@@ -89,16 +89,32 @@ def test_B23_a_certificate_of_another_host_is_refused(authority: Authority) -> N
         assert not server.requests
 
 
+def test_S02_B23_a_self_signed_certificate_is_refused(authority: Authority) -> None:
+    with serve(server_context(authority.issue(self_signed=True))) as server:
+        with pytest.raises(ConnectError, match=r"no trusted authority .*ssl_ca_cert"):
+            send(server.url)
+        assert not server.requests
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_B23_tls_below_1_2_is_refused(authority: Authority) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_S02_B23_tls_below_1_2_is_refused(authority: Authority, version: ssl.TLSVersion) -> None:
     old = server_context(authority.issue())
     old.set_ciphers("ALL:@SECLEVEL=0")
-    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-    with serve(old) as server, pytest.raises(ConnectError, match="TLS"):
-        send(server.url, ssl_ca_cert=authority.cert)
+    old.minimum_version = old.maximum_version = version
+    willing = ssl.create_default_context(cafile=authority.cert)
+    willing.set_ciphers("ALL:@SECLEVEL=0")
+    willing.minimum_version = version
+    with serve(old) as server:
+        plain = socket.create_connection(("127.0.0.1", server.port))
+        with willing.wrap_socket(plain, server_hostname="127.0.0.1") as talk:
+            assert talk.version() in {"TLSv1", "TLSv1.1"}  # this is what the server speaks, if one lets it
+        with pytest.raises(ConnectError, match=r"refused the TLS connection: .*ProtocolVersion|wrong TLS version"):
+            send(server.url, ssl_ca_cert=authority.cert)
+        assert not server.requests
 
 
-def test_defect_32_verify_ssl_false_accepts_any_certificate_and_warns(
+def test_defect_32_S02_verify_ssl_false_accepts_any_certificate_and_warns(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(server_context(authority.issue("example.org", expired=True))) as server:
@@ -110,7 +126,7 @@ def test_defect_32_verify_ssl_false_accepts_any_certificate_and_warns(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_defect_32_a_client_certificate_is_presented(authority: Authority, version: ssl.TLSVersion) -> None:
+def test_defect_32_S02_a_client_certificate_is_presented(authority: Authority, version: ssl.TLSVersion) -> None:
     demanding = server_context(authority.issue(), client_authority=authority)
     demanding.maximum_version = version
     mine = authority.issue("client", client=True)
@@ -340,7 +356,7 @@ def test_S04_http_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ("https://api.corp.example/api", "", False),
     ],
 )
-def test_no_proxy_names_hosts_domains_and_networks(
+def test_S04_no_proxy_names_hosts_domains_and_networks(
     monkeypatch: pytest.MonkeyPatch, url: str, exempt: str, *, direct: bool
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
@@ -348,7 +364,7 @@ def test_no_proxy_names_hosts_domains_and_networks(
     assert proxy_for(Configuration(server_api_url=url)) == (None if direct else "http://proxy.example:3128")
 
 
-def test_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_S04_S05_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeServer() as gone:
         pass
     proxy = gone.origin.replace("http://", "http://user:planted@")
@@ -396,7 +412,7 @@ def test_a_proxy_variable_that_holds_no_proxy_url_is_named_at_once(
     Transport(Configuration(server_api_url="http://conductor.example/api"))
 
 
-def test_credentials_do_not_go_to_a_server_that_is_not_believed(authority: Authority) -> None:
+def test_S02_credentials_do_not_go_to_a_server_that_is_not_believed(authority: Authority) -> None:
     with serve(server_context(authority.issue())) as server:
         credentials = AuthenticationSettings(key_id="key", key_secret="secret")
         with pytest.raises(ConnectError, match=r"POST .*/token.*authority"):

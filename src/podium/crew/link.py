@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import select
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from podium import stacks
+from podium.answers import printable
 from podium.crew.death import OOM_KILLS, Death, fault_in
 from podium.crew.inquiry import stack_of
 from podium.crew.recycling import NEVER
@@ -69,9 +71,14 @@ class Source:
     logs: ChildLogs
 
     async def child(self, title: str, allowance: Allowance | None = None) -> ChildLink:
-        """Start a child, which is to be opened then."""
+        """Start a child, which is to be opened then; raises StartError if the system has no room for it."""
         OOM_KILLS.look()  # what was killed before is none of ours
-        child = await self.launcher.launch(self.functions)
+        try:
+            child = await self.launcher.launch(self.functions)
+        except OSError as error:
+            advice = "; raise the limit of open files (ulimit -n)" if error.errno == errno.EMFILE else ""
+            name = printable(title)
+            raise StartError(f"worker process {name} cannot be started: {error.strerror}{advice}") from error
         return ChildLink(title, self.boot, child, self.logs, allowance or NEVER.allowance(alone=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import logging
 import os
@@ -56,6 +57,7 @@ class ScrapeServer(ThreadingHTTPServer):
         self._open_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failed = False
+        self._most = min(_MOST_CONNECTIONS, _descriptors() // 8)
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         super().__init__((host, port), _Scrape)
 
@@ -84,10 +86,21 @@ class ScrapeServer(ThreadingHTTPServer):
         for _, connection in connections:
             connection.thread.join(max(0.0, end - time.monotonic()))
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. If there is no file descriptor for it, take a rest: it goes on knocking meanwhile."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                for oldest, _ in self._connections()[:1]:
+                    _cut(oldest)
+                time.sleep(_TICK)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own; make room for it if there are too many."""
         with self._open_lock:
-            surplus = list(self._open)[: max(len(self._open) - _MOST_CONNECTIONS + 1, 0)]
+            surplus = list(self._open)[: max(len(self._open) - self._most + 1, 0)]
             for oldest in surplus:
                 del self._open[oldest]
         for oldest in surplus:
@@ -136,6 +149,16 @@ def _cut(request: socket.socket) -> None:
     """End a connection that a thread may be waiting for: its next read is the end, its next write an error."""
     with contextlib.suppress(OSError):
         request.shutdown(socket.SHUT_RDWR)
+
+
+def _descriptors() -> int:
+    """Return how many files this program may have open: most of them are for its work."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return sys.maxsize
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 class _Limited:
