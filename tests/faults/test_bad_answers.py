@@ -49,7 +49,7 @@ def nested(levels: int) -> Any:
 # answers
 
 
-@pytest.mark.parametrize("answer", [json_answer(["a"]), json_answer([None, 7]), raw_tasks(b"nope")])
+@pytest.mark.parametrize("answer", [json_answer(["a"]), json_answer([None]), raw_tasks(b"nope")])
 def test_C01_list_of_what_is_no_task_is_polled_seldom_and_told_once(
     scene: Scene, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:

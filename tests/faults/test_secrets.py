@@ -189,10 +189,11 @@ def test_S05_S06_S14_planted_secrets_and_payloads_show_nowhere(
     assert reports["a"]["outputData"] == {"value": f"{MARK}-input"}
     assert f'got "{MARK}-input"' in reports["b"]["reasonForIncompletion"]  # the server has it, and nobody else
     files = {path.name: path.read_text() for path in (tmp_path / "metrics").iterdir()}
+    spooled = [str(path) for path in Path(os.environ["XDG_STATE_HOME"]).rglob("*")]  # what is in them is payload
     assert len(processes) == (6 if isolation == "process" else 1)
     assert files
     assert "DEBUG" in program.shown
-    shown = [json.dumps(status), program.shown, *pages, *arguments, *files, *files.values()]
+    shown = [json.dumps(status), program.shown, *pages, *arguments, *files, *files.values(), *spooled]
     found = [line for text in shown for line in text.splitlines() if MARK in line]
     assert found == []
     assert listeners == [{"0100007F"}] + [set()] * (len(processes) - 1)  # 127.0.0.1, and children listen nowhere
