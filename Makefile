@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AUDITOR := .cache/auditor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit process faults conformance soak lint format docs lock clean
+.PHONY: help demo test unit process faults conformance soak lint format docs lock audit sbom clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,9 +50,22 @@ format: $(STAMP) ## let ruff format and fix
 docs: $(STAMP) ## build the reference of the public names into build/docs
 	$(BIN)/pdoc podium --output-directory build/docs
 
-lock: $(STAMP) ## renew requirements.lock from pyproject.toml
+lock: $(STAMP) ## renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --group audit -o requirements-audit.lock
+
+$(AUDITOR)/.installed: requirements-audit.lock
+	$(PYTHON) -m venv $(AUDITOR)
+	$(AUDITOR)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
+	@touch $@
+
+audit: $(AUDITOR)/.installed ## look the locked packages up in a database of known vulnerabilities
+	$(AUDITOR)/bin/python .ci/audit.py $(AUDITOR)/bin/pip-audit requirements.lock requirements-audit.lock
+
+sbom: $(STAMP) ## write build/sbom.json (CycloneDX): what podium needs at run time
+	$(BIN)/python .ci/sbom.py requirements.lock build/sbom.json
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
