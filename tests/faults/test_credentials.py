@@ -115,6 +115,32 @@ def test_B20_results_of_twenty_threads_that_find_the_token_ended_cost_one_login_
     assert gate.logins == 2
 
 
+@pytest.mark.parametrize("status", [302, 307])
+def test_S01_B19_neither_token_nor_secret_nor_result_follows_a_redirect(
+    server: FakeServer, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    with FakeServer() as elsewhere:
+        elsewhere.otherwise(json_answer({"token": "theirs"}))
+        away = Answer(status=status, headers={"Location": f"{elsewhere.url}/tasks"})
+        gate = Gate(server)
+        rig = Rig(server.url)
+        gate.guard(rig.name_of(samples.returns_none), "a")
+        gate.down = away  # the login, first
+        with handler_of(rig, server, samples.returns_none, 4) as handler:
+            handler.start_processes()
+            login = until(lambda: handler.get_worker_status()[0]["poll_failure"], "the failed login")
+            gate.down = None
+            server.on("POST", "/api/tasks", away, gate.checked(text_answer("id")))
+            until(lambda: gate.taken == ["a"], "the result")
+            server.on("GET", f"/api/tasks/poll/batch/{rig.name_of(samples.returns_none)}", away)
+            poll = until(lambda: handler.get_worker_status()[0]["poll_failure"], "the failed poll")
+        assert elsewhere.connections == 0
+    (update,) = [message for message in caplog.messages if "did not take the update" in message]
+    assert all(f"redirects ({status}) to 127.0.0.1:{elsewhere.port};" in words for words in (login, update, poll))
+    assert "/token: " in login
+    assert "/tasks/poll/batch/" in poll
+
+
 def test_B21_old_token_serves_and_no_result_is_lost_while_the_login_is_down(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,6 +54,16 @@ def test_every_regression_test_is_in_the_table_of_defects() -> None:
             assert f"`{name}`" in table, name
 
 
+def test_every_point_of_security_has_tests_and_each_test_s_point_is_described() -> None:
+    described = set(re.findall(r"^\| (S\d\d) \|", (ROOT / "docs/security.md").read_text(), re.MULTILINE))
+    names = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    tested = {point for name in names for point in re.findall(r"_(S\d\d)(?=_)", name)}
+    assert described == tested
+    assert {f"S{number:02}" for number in range(1, 15)} <= described
+
+
 @pytest.mark.parametrize("style", ["legacy", "canonical"])
 def test_every_metric_is_described_with_its_labels_and_kind(style: str) -> None:
     rows = [line.split(" | ") for line in (ROOT / "docs/metrics.md").read_text().splitlines() if line.startswith("| `")]
