@@ -70,10 +70,10 @@ class Theatre:
     """Where plays are shown, one after another."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._clock = virtual_time.Clock()
-        self._clock.now = START
+        self.clock = virtual_time.Clock()
+        self.clock.now = START
         for module in (runner_module, trouble_module):
-            monkeypatch.setattr(module, "time", self._clock)
+            monkeypatch.setattr(module, "time", self.clock)
 
     def show(
         self,
@@ -94,7 +94,7 @@ class Theatre:
             await stage.stop()
             return stage
 
-        return virtual_time.run(main(), self._clock)
+        return virtual_time.run(main(), self.clock)
 
 
 async def passing(seconds: float = 0.0) -> None:

@@ -42,7 +42,12 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
+def runner(clock: Clock) -> asyncio.Runner:
+    """Return what runs coroutines, one after the other, on one loop that follows the clock."""
+    return asyncio.Runner(loop_factory=lambda: _VirtualLoop(clock))
+
+
 def run(main: Coroutine[Any, Any, T], clock: Clock) -> T:
     """Run a coroutine on a loop that follows the clock."""
-    with asyncio.Runner(loop_factory=lambda: _VirtualLoop(clock)) as runner:
-        return runner.run(main)
+    with runner(clock) as one:
+        return one.run(main)
