@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from event_log import Kind, note
-from podium import get_task_context
+from podium import NonRetryableException, TaskInProgress, get_task_context
 
 
 def noted(notes: str, seconds: float = 0.0) -> dict[str, Any]:
@@ -31,3 +31,17 @@ async def noted_async(notes: str, seconds: float = 0.0) -> dict[str, Any]:
         return {"pid": os.getpid()}
     finally:
         note(notes, Kind.ENDED, task)
+
+
+def ordered(notes: str, order: str, seconds: float = 0.0) -> Any:
+    """End as it was ordered: complete, fail the first time, fail for good, or come back later."""
+    context = get_task_context()
+    noted(notes, seconds)
+    match order:
+        case "fail once" if context.get_retry_count() == 0:
+            raise ValueError("ordered to fail once")
+        case "fail":
+            raise NonRetryableException("ordered to fail")
+        case "postpone" if context.get_poll_count() == 1 and context.get_retry_count() == 0:
+            return TaskInProgress(callback_after_seconds=1)
+    return {"order": order}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from engine_fakes import FakeClient, task_json
 from event_log import EventLog, Kind
 from podium.errors import ApiError, ConnectError, CutError, NotFoundError
-from podium.models import Task
+from podium.models.tasks import TaskState
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ class Known:
 
     task_id: str
     status: str = "SCHEDULED"
-    retry_count: int = 0
+    #: Who polled it last.
+    worker: str = ""
 
 
 class ModelServer(FakeClient):
@@ -95,10 +96,10 @@ class ModelServer(FakeClient):
         self._note(Kind.HEARTBEAT, task_id, accepted=task.status == "IN_PROGRESS")
         self._end(fault, None)
 
-    async def get_task(self, task_id: str) -> Task:
+    async def get_task_state(self, task_id: str) -> TaskState:
         await self._begin(deque())
         task = self._find(task_id)
-        return Task(task_id=task_id, workflow_instance_id=f"flow-{task_id}", status=task.status)
+        return TaskState(status=task.status, worker_id=task.worker or None)
 
     async def append_task_log(self, task_id: str, message: str) -> None:
         await self._begin(deque())
@@ -133,13 +134,13 @@ class ModelServer(FakeClient):
         return taken
 
     def _give(self, task: Known, fault: str, worker: str) -> bytes:
-        task.status = "IN_PROGRESS"
+        task.status, task.worker = "IN_PROGRESS", worker
         in_vain = fault == "cut after"
         self._note(
             Kind.GIVEN_IN_VAIN if in_vain else Kind.GIVEN, task.task_id,
             worker=worker, response_timeout=self._response_timeout,
         )  # fmt: skip
-        return task_json(task.task_id, responseTimeoutSeconds=self._response_timeout, retryCount=task.retry_count)
+        return task_json(task.task_id, responseTimeoutSeconds=self._response_timeout)
 
     def _report(self, result: dict[str, Any], fault: str) -> None:
         task_id, status = result["taskId"], result["status"]
