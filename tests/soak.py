@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import load_program
 from checker import no_process_left, processes_with
@@ -72,6 +73,7 @@ class Figures:
     completed_twice: int = 0
     #: Functions that ran to their end though another run counted: killed before their report, or timed out.
     ran_again: int = 0
+    log_lines: int = 0
 
     def table(self, plan: Plan) -> str:
         rows = {
@@ -85,6 +87,7 @@ class Figures:
             "lost": len(self.lost),
             "completed twice": self.completed_twice,
             "ran to the end more than once": self.ran_again,
+            "lines in the program's log": self.log_lines,
             "seconds": f"{self.seconds:.0f}",
         }
         width = max(map(len, rows))
@@ -191,7 +194,7 @@ class Soak:
         begun = time.monotonic()
         with (
             server_process(self.folder / "conductor.db") as url,
-            ToxicProxy(int(url.split(":")[2].split("/")[0])) as proxy,
+            ToxicProxy(urlsplit(url).port or 0) as proxy,
         ):
             self._client = Client(Configuration(server_api_url=url))
             self._client.register_task_defs([TaskDef(
@@ -257,7 +260,7 @@ class Soak:
             self._failures.append(error)
 
     def _every(self, seconds: float, act: Callable[[], None]) -> None:
-        chance = random.Random(self.plan.seed + seconds.__hash__())
+        chance = random.Random(f"{self.plan.seed} {seconds}")  # of its own: threads take turns as they like
         while not self._over.wait(seconds * chance.uniform(0.7, 1.3)):
             act()
 
@@ -303,6 +306,7 @@ class Soak:
         """Read every workflow from the server; compare with what was ordered and with what functions noted."""
         figures, log = self.figures, EventLog()
         log.read_notes(self.notes)
+        figures.log_lines = (self.folder / "program.log").read_text().count("\n")
         ended = Counter(event.task for event in log.of(Kind.ENDED))
         with ThreadPoolExecutor(CLIENTS) as pool:
             for workflow, order in zip(

@@ -45,10 +45,11 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class RealServer:
-    """A running server: its API's URL and, if it was started here, its log file."""
+    """A running server: its API's URL and, if it was started here, its log file and its process id."""
 
     url: str
     log: Path | None = None
+    pid: int | None = None
 
     def log_tail(self) -> str:
         """Return the end of the log, empty for a server that somebody else started."""
@@ -198,7 +199,7 @@ def start_real_server(directory: Path) -> Iterator[RealServer]:
     base_url, log = f"http://127.0.0.1:{port}", directory / "server.log"
     command = [str(java), "-Xmx2g", "-jar", str(jar), f"--server.port={port}", "--server.address=127.0.0.1"]
     with running_process(command, directory, log) as process:
-        server = RealServer(f"{base_url}/api", log)
+        server = RealServer(f"{base_url}/api", log, process.pid)
         try:
             wait_until_healthy(process, base_url)
         except RuntimeError as error:

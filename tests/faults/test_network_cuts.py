@@ -156,7 +156,7 @@ def test_B17_server_that_restarts_under_load_loses_no_task(reset: bool, caplog: 
         def reached(count: int) -> bool:
             return network.log.count(Kind.ENDED) >= count
 
-        with network.running(network.working(seconds=0.02), slots=10, update_retry_delays=(1.0, 1.0, 1.0)):
+        with network.running(network.working(seconds=0.02), slots=10):
             for number in range(1, 6):
                 until(partial(reached, number * 80), "part of the load")
                 network.proxy.down(reset=reset)

@@ -47,7 +47,7 @@ def six_percent(seed: int) -> Faults:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_B14_thousand_tasks_on_a_network_that_loses_six_percent_of_the_updates(seed: int) -> None:
-    bad = run(six_percent(seed), 0.0, update_retry_delays=(0.5, 1.0, 2.0))
+    bad = run(six_percent(seed), 0.0)
     assert all(count > 5 for count in bad.faults.values())
     assert bad.duplicates <= bad.acks_lost
 
