@@ -117,18 +117,14 @@ def plan_crews(
     in_process = [worker for worker in workers if _isolation(worker, defaults) == "thread"]
     crews = []
     for worker in in_process:
-        if worker.options.on_cancel == "kill":
-            raise DeclarationError(
-                f"worker {worker.task_definition_name!r}: on_cancel='kill' needs isolation='process': its isolation is "
-                "'thread', and nothing can be killed in a thread of the program; use on_cancel='tell', and "
-                "get_task_context().is_cancelled() in the function"
-            )
-    if in_process:
-        ids = [_worker_id(worker) for worker in in_process]
-        for worker in in_process:
-            _refuse_recycling(worker)
-        runnables = [compile_worker(_ref(worker), worker.function) for worker in in_process]
-        crews.append(CrewPlan(workers=in_process, worker_ids=ids, processes=1, runnables=runnables))
+        _refuse_what_needs_processes(worker)
+    # Plain functions and coroutines have a loop each: a coroutine that blocks its own holds up no plain function.
+    for is_async in (False, True):
+        members = [worker for worker in in_process if worker.is_async is is_async]
+        if members:
+            ids = [_worker_id(worker) for worker in members]
+            runnables = [compile_worker(_ref(worker), worker.function) for worker in members]
+            crews.append(CrewPlan(workers=members, worker_ids=ids, processes=1, runnables=runnables))
     if not isolated:
         return crews, None
 
@@ -160,7 +156,13 @@ def plan_crews(
     return crews, launcher
 
 
-def _refuse_recycling(worker: Worker) -> None:
+def _refuse_what_needs_processes(worker: Worker) -> None:
+    if worker.options.on_cancel == "kill":
+        raise DeclarationError(
+            f"worker {worker.task_definition_name!r}: on_cancel='kill' needs isolation='process': its isolation is "
+            "'thread', and nothing can be killed in a thread of the program; use on_cancel='tell', and "
+            "get_task_context().is_cancelled() in the function"
+        )
     limits = ("max_tasks", "max_rss_mb", "max_age_seconds")
     stated = [f"{name}={limit!r}" for name in limits if (limit := getattr(worker.options, name)) is not None]
     if stated:

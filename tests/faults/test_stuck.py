@@ -65,18 +65,22 @@ def test_D03_coroutine_that_blocks_its_loop_is_named_and_holds_up_no_lease_and_n
     assert seconds - 1.5 < float(told[1]) < seconds + 1
 
 
-def test_D03_coroutine_that_blocks_the_loop_of_the_thread_crew_is_named_and_costs_no_lease(
+def test_D03_coroutine_that_blocks_the_loop_of_the_thread_crew_is_named_and_holds_up_no_plain_function(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "TICK", 0.3)
     with TaskServer(response_timeout=2) as server:
         rig = Rig(server.url)
-        worker = rig.worker(stuck_samples.sleeps, **LEASED)
-        with caplog.at_level(logging.WARNING), rig.running(worker, isolation="thread"):
-            server.add(rig.name_of(stuck_samples.sleeps), seconds=2.5)
+        workers = [rig.worker(stuck_samples.sleeps, **LEASED), rig.worker(samples.returns_none)]
+        with caplog.at_level(logging.WARNING), rig.running(*workers, isolation="thread"):
+            (blocker,) = server.add(rig.name_of(stuck_samples.sleeps), seconds=2.5)
+            until(lambda: server.attempts[blocker].status == "IN_PROGRESS", "the one that blocks")
             server.add(rig.name_of(stuck_samples.sleeps), 3)
+            others = server.add(rig.name_of(samples.returns_none), 3)
+            until(lambda: all(server.attempts[task].status == "COMPLETED" for task in others), "the other worker", 2)
+            assert server.attempts[blocker].status == "IN_PROGRESS"
             server.wait_for_end(20)
-        assert server.statuses() == {"COMPLETED": 4}
+        assert server.statuses() == {"COMPLETED": 7}
         check(server.log, patience=0.5)
         assert [event for event in server.log.events if event.kind is Kind.HEARTBEAT]
     says, ends = [record for record in caplog.records if record.name == "podium.crew"]
