@@ -41,6 +41,7 @@ class LoopWatch:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._closed = threading.Event()
+        self._sign = threading.Event()
         self._resting = True
         #: Monotonic time at which the loop answered the last question; 0 while it is still to do so.
         self._answered = 0.0
@@ -59,6 +60,7 @@ class LoopWatch:
     def close(self) -> None:
         """Watch no more."""
         self._closed.set()
+        self._sign.set()
         self._wake.set()
 
     def _run(self) -> None:
@@ -67,6 +69,7 @@ class LoopWatch:
             self._wake.clear()
             while not self._is_at_rest():
                 self._ask()
+                self._closed.wait(TICK)
 
     def _is_at_rest(self) -> bool:
         if self._closed.is_set():
@@ -79,8 +82,9 @@ class LoopWatch:
         return self._resting
 
     def _ask(self) -> None:
-        """Ask the loop for a sign of life, and wait a second for it, or as long as the loop is blocked."""
+        """Ask the loop for a sign of life, and wait for it, as long as the loop is blocked."""
         self._answered = 0.0
+        self._sign.clear()
         asked = time.monotonic()
         try:
             self._loop.call_soon_threadsafe(self._answer)
@@ -90,7 +94,7 @@ class LoopWatch:
         place: Frame | None = None
         # Looks are counted, not seconds: this thread may have been held up itself, by a stopped process for example.
         looks = 0
-        while not self._closed.wait(TICK) and not self._answered:
+        while not self._sign.wait(TICK) and not self._closed.is_set():
             looks += 1
             if looks == PATIENCE:
                 place = self._complain(time.monotonic() - asked)
@@ -99,6 +103,7 @@ class LoopWatch:
 
     def _answer(self) -> None:
         self._answered = time.monotonic()
+        self._sign.set()
 
     def _complain(self, seconds: float) -> Frame | None:
         """Name what blocks the loop, and return it; None if nobody's code does, or it was named lately."""

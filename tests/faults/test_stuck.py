@@ -54,6 +54,7 @@ def test_D03_coroutine_that_blocks_its_loop_is_named_and_holds_up_no_lease_and_n
                 served.append(time.monotonic() - asked)
             assert {server.attempts[task].status for task in [blocker, *neighbours]} == {"IN_PROGRESS"}
             server.wait_for_end(20)
+            until(lambda: "goes on" in caplog.text, "the end of it")
         assert set(server.statuses()) == {"COMPLETED"}
         check(server.log, patience=0.5)
     assert max(served) < 1.5
@@ -80,6 +81,7 @@ def test_D03_coroutine_that_blocks_the_loop_of_the_thread_crew_is_named_and_hold
             until(lambda: all(server.attempts[task].status == "COMPLETED" for task in others), "the other worker", 2)
             assert server.attempts[blocker].status == "IN_PROGRESS"
             server.wait_for_end(20)
+            until(lambda: "goes on" in caplog.text, "the end of it")
         assert server.statuses() == {"COMPLETED": 7}
         check(server.log, patience=0.5)
         assert [event for event in server.log.events if event.kind is Kind.HEARTBEAT]
