@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from podium.backoff import Backoff
+from podium.discovery import counted
 from podium.endings import Endings
 from podium.errors import CutError, NotFoundError, PodiumError, SupersededError
 from podium.events import EventDispatcher, TaskUpdateCompleted, TaskUpdateFailure
 from podium.frames import Cause
+from podium.logs import Repeats
 from podium.models import TaskResult
 from podium.outbox import LOOK_AGAIN, InThread, Outbox, Waiting, Watch
 from podium.polled import failure, give_back_body, ids_of
@@ -37,7 +39,6 @@ UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
 #: At the end: how often to look whether all is done, and the seconds that the disk has in any case.
 _LOOK: Final = 0.01
 _LAST_WRITES: Final = 1.0
-_NOT_TRIED: Final = CutError("not sent yet")
 
 
 class Delivery:
@@ -71,7 +72,7 @@ class Delivery:
         self._redelivery = Redelivery(client, self._outbox, self._retry_delays, self._attempt, self._missed)
         self._hurry = asyncio.Event()
         self._telling: set[asyncio.Task[None]] = set()
-        self._said_undelivered = False
+        self._repeats = Repeats()
         self._trouble = SharedTrouble(
             logger, "task %s: the server did not take the update, %s", "updates that had failed are taken again"
         )
@@ -123,21 +124,20 @@ class Delivery:
         await self._outbox.close()
 
     def _count_left(self) -> None:
-        spooled = 0
-        for entry in self._outbox:
-            if entry.name is not None:
-                spooled += 1
-                continue
-            self.endings.lost += 1
-            logger.critical(
-                "the result of task %s (%s) is lost: it was not delivered in %d attempts, and could not be kept: %s",
-                entry.task.task_id, entry.task_type, entry.attempts, entry.problem,
-            )  # fmt: skip
+        left = list(self._outbox)
+        lost = [entry for entry in left if entry.name is None]
+        for entry in lost:
             if entry.body is not None:
                 self._tell_failure(entry, entry.body, entry.problem)
+        spooled = len(left) - len(lost)
         self.endings.spooled += spooled
+        self.endings.lost += len(lost)
+        if lost:
+            tasks = ", ".join(f"{entry.task.task_id} ({entry.task_type})" for entry in lost)
+            logger.critical("lost, neither delivered nor kept: the results of %s: %s", tasks, lost[0].problem)
         if spooled:
-            logger.warning("%d results wait on disk; the next start delivers them, or podium spool resend", spooled)
+            text = "left on disk for the next start, or podium spool resend: %s"
+            logger.warning(text, counted(spooled, "result"))
 
     async def report(
         self, task_type: str, worker_id: str, task: PolledTask, outcome: Outcome, *, want_next: bool
@@ -148,26 +148,27 @@ class Delivery:
         sent again until either is so. Does not raise.
         """
         begun = asyncio.get_running_loop().time()
-        body = await self._updates.send_surplus_logs(task.task_id, outcome)
+        body = outcome.body
+        if outcome.surplus_logs:
+            body = await self._updates.send_surplus_logs(task.task_id, outcome)
+        problem = self._redelivery.forbidden
+        if problem is None:
+            try:
+                next_task = await self._updates.send_first(body, want_next=want_next)
+            except PodiumError as error:
+                problem = error
+            else:
+                self._acknowledged(task_type, worker_id, task, begun)
+                return next_task
         entry = Waiting(
             task=task, task_type=task_type, worker_id=worker_id, status=outcome.status, body=body, size=len(body),
-            problem=_NOT_TRIED, attempts=0, created=time.time(), begun=begun, since=begun - outcome.duration,
+            problem=problem, attempts=0, created=time.time(), begun=begun, since=begun - outcome.duration,
         )  # fmt: skip
-        return await self._send_new(entry, want_next=want_next)
-
-    async def _send_new(self, entry: Waiting, *, want_next: bool) -> bytes | None:
-        assert entry.body is not None
-        if self._redelivery.forbidden:
-            entry.problem = self._redelivery.down or _NOT_TRIED
+        if self._redelivery.forbidden is problem:
             await self._hold(entry, at_once=False)
-            return None
-        try:
-            next_task = await self._updates.send_first(entry.body, want_next=want_next)
-        except PodiumError as error:
-            await self._after_failure(entry, error)
-            return None
-        self._acknowledged(entry)
-        return next_task
+        else:
+            await self._after_failure(entry, problem)
+        return None
 
     async def _after_failure(self, entry: Waiting, error: PodiumError) -> None:
         """Do what a failed attempt asks for: hold the result for the next one, or end it."""
@@ -196,12 +197,12 @@ class Delivery:
         self._redelivery.add(entry, at_once=at_once)
         if entry.missed > len(self._retry_delays) and not entry.told:
             entry.told = True
-            if not self._said_undelivered:
-                self._said_undelivered = True
+            often = self._repeats.due("undelivered")
+            if often is not None:
                 logger.error(
                     "the result of task %s (%s) was not delivered in %d attempts, and is kept; so is every other, "
-                    "until the server takes them: %s",
-                    entry.task.task_id, entry.task_type, entry.attempts, entry.problem,
+                    "until the server takes them: %s%s",
+                    entry.task.task_id, entry.task_type, entry.attempts, entry.problem, often,
                 )  # fmt: skip
             self._start_telling(entry)
 
@@ -230,7 +231,7 @@ class Delivery:
             return
         self._redelivery.worked(waited=True)
         self._let_go(entry)
-        self._acknowledged(entry)
+        self._acknowledged(entry.task_type, entry.worker_id, entry.task, entry.begun)
 
     @staticmethod
     def _may_be_late(entry: Waiting) -> bool:
@@ -253,14 +254,17 @@ class Delivery:
         """Put a result away that nobody waits for any more."""
         self._redelivery.worked(waited=True)
         body = await self._outbox.body_of(entry)
-        kept = await self._outbox.settle_superseded(entry, str(reason))
+        kept = await self._outbox.settle_superseded(entry, body, str(reason))
         self._release_lease(entry)
         self._trouble.forget(entry.task.task_id)
         self.superseded += 1
         self.endings.finished += 1
         self._watch.on_superseded(entry.task_type)
         where = "; podium spool list shows it" if kept else ""
-        logger.warning("nobody waits for the result of task %s any more: %s%s", entry.task.task_id, reason, where)
+        often = self._repeats.due("superseded")
+        if often is not None:
+            text = "nobody waits for the result of task %s any more: %s%s%s"
+            logger.warning(text, entry.task.task_id, reason, where, often)
         if body is not None and not entry.told:
             self._tell_failure(entry, body, reason)
 
@@ -288,7 +292,12 @@ class Delivery:
             body=small.body, size=len(small.body), problem=error, attempts=0, created=entry.created,
             begun=entry.begun, since=entry.since, told=True, is_last_word=True,
         )  # fmt: skip
-        await self._send_new(last, want_next=False)
+        try:
+            await self._updates.send_first(small.body, want_next=False)
+        except PodiumError as again:
+            await self._after_failure(last, again)
+        else:
+            self.endings.finished += 1
 
     def _let_go(self, entry: Waiting) -> None:
         self._outbox.settle(entry)
@@ -298,20 +307,18 @@ class Delivery:
         if self._leases is not None:
             self._leases.release(entry.task)
 
-    def _acknowledged(self, entry: Waiting) -> None:
+    def _acknowledged(self, task_type: str, worker_id: str, task: PolledTask, begun: float) -> None:
         self.endings.finished += 1
-        self._trouble.worked(entry.task.task_id)
-        self._said_undelivered = False
+        self._trouble.worked(task.task_id)
         self._redelivery.worked(waited=False)
-        if entry.is_last_word or not self._events.has_listeners(TaskUpdateCompleted):
-            return
-        self._events.publish(
-            TaskUpdateCompleted(
-                task_type=entry.task_type, task_id=entry.task.task_id, worker_id=entry.worker_id,
-                workflow_instance_id=entry.task.workflow_id,
-                duration_ms=(asyncio.get_running_loop().time() - entry.begun) * 1000,
-            )
-        )  # fmt: skip
+        if self._events.has_listeners(TaskUpdateCompleted):
+            self._events.publish(
+                TaskUpdateCompleted(
+                    task_type=task_type, task_id=task.task_id, worker_id=worker_id,
+                    workflow_instance_id=task.workflow_id,
+                    duration_ms=(asyncio.get_running_loop().time() - begun) * 1000,
+                )
+            )  # fmt: skip
 
     def _start_telling(self, entry: Waiting) -> None:
         if not self._events.has_listeners(TaskUpdateFailure):

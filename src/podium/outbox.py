@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from podium.discovery import counted
 from podium.polled import PolledTask
 from podium.spoolfile import BadRecordError, Record, SpoolError
 
@@ -176,7 +177,7 @@ class Outbox:
             self._keep(entry)
             self._enter(entry, self._disk)
         if entries:
-            logger.info("%d results that an earlier process has left are delivered now", len(entries))
+            logger.info("%s that an earlier process has left will be delivered", counted(len(entries), "result"))
             self._watch.on_waiting(len(self._entries), self.bytes)
         return entries
 
@@ -273,9 +274,8 @@ class Outbox:
         """Let a result go: the server has it, or will never take it."""
         self._forget(self._strike(entry))
 
-    async def settle_superseded(self, entry: Waiting, reason: str) -> bool:
+    async def settle_superseded(self, entry: Waiting, body: bytes | None, reason: str) -> bool:
         """Let a result go that came too late, and keep it for a while; return whether that could be done."""
-        body = await self.body_of(entry)
         kept = False
         if body is not None and self._usable and self._spool is not None:
             entry.body = body

@@ -96,14 +96,10 @@ class Redelivery:
         return any(not entry.given_up for entry in self._outbox)
 
     @property
-    def down(self) -> PodiumError | None:
-        """The failure that shows that the server is down, or takes no updates; None while it is up."""
-        return self._down
-
-    @property
-    def forbidden(self) -> bool:
-        """Whether the server has asked for no update at this time."""
-        return getattr(self._down, "retry_after", None) is not None and self._now() < self._not_before
+    def forbidden(self) -> PodiumError | None:
+        """The answer by which the server has asked for no update at this time; None if it has not."""
+        wishes = self._down is not None and getattr(self._down, "retry_after", None) is not None
+        return self._down if wishes and self._now() < self._not_before else None
 
     def add(self, entry: Waiting, *, at_once: bool = False) -> None:
         """Schedule the next attempt of a result, after a failed one or at once."""
@@ -198,7 +194,7 @@ class Redelivery:
     def _open(self) -> None:
         """Let everything go that waits for the server to come back."""
         now = self._now()
-        if now < self._quiet_until or self.forbidden:
+        if now < self._quiet_until or self.forbidden is not None:
             return
         if self._down is not None:
             self._down, self._answers, self._not_before = None, True, -math.inf

@@ -184,7 +184,7 @@ def test_A08_terminated_program_leaves_its_results_on_disk_for_the_next(
     code, err = first.end(timeout=3 + 2)
     assert code == 0
     assert time.monotonic() - begun <= 3 + 2
-    assert "10 results wait on disk; the next start delivers them" in err
+    assert "left on disk for the next start, or podium spool resend: 10 results" in err
     assert len(waiting(spool)) == 10
     network.proxy.up()
     second = Program(network.proxy.url, tmp_path)

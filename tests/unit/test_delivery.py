@@ -430,7 +430,7 @@ def test_hurry_ends_a_pause_and_leaves_one_attempt(caplog: pytest.LogCaptureFixt
 
     play(act)
     assert caplog.records[-1].levelno == logging.CRITICAL
-    assert caplog.messages[-1].startswith("the result of task t (type) is lost: it was not delivered in 2 attempts")
+    assert caplog.messages[-1].startswith("lost, neither delivered nor kept: the results of t (type): 503")
 
 
 def test_hurry_leaves_no_pause_to_later_results() -> None:

@@ -499,7 +499,7 @@ def test_A08_what_is_left_at_the_end_is_on_disk_and_the_next_start_delivers_it(
         assert files(tmp_path) == []
 
     play(act)
-    assert "10 results wait on disk; the next start delivers them, or podium spool resend" in caplog.messages
+    assert "left on disk for the next start, or podium spool resend: 10 results" in caplog.messages
 
 
 def test_A08_last_attempts_deliver_what_the_server_takes_by_then(tmp_path: Path) -> None:
@@ -561,7 +561,7 @@ def test_result_that_is_in_memory_only_is_lost_aloud_at_the_end(caplog: pytest.L
 
     play(act)
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert line.startswith("the result of task a (type) is lost: it was not delivered in ")
+    assert line.startswith("lost, neither delivered nor kept: the results of a (type): connection refused")
 
 
 # what came too late

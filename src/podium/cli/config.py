@@ -12,6 +12,7 @@ from podium.cli.modules import load_workers
 from podium.config import Configuration, masked_url
 from podium.registry import Worker
 from podium.settings import resolve_workers, rows_of
+from podium.spool import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +39,7 @@ def show_config(modules: Sequence[str], paths: Sequence[str]) -> None:
 
 def _connection_rows(configuration: Configuration) -> list[tuple[str, str, str]]:
     shown = {name: getattr(configuration, name) for name in configuration.sources if name != "authentication"}
+    shown["spool_dir"] = folder_of(configuration)
     shown["host"] = masked_url(configuration.host)
     shown["authentication"] = "set" if configuration.authentication_settings else "none"
     if configuration.proxy:
