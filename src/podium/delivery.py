@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from podium.announcer import Announcer
 from podium.backoff import Backoff
 from podium.discovery import counted
 from podium.endings import Endings
 from podium.errors import CutError, NotFoundError, PodiumError, SupersededError
-from podium.events import EventDispatcher, TaskUpdateCompleted, TaskUpdateFailure
 from podium.frames import Cause
 from podium.logs import Repeats
-from podium.models import TaskResult
+from podium.models import TaskResultStatus
 from podium.outbox import LOOK_AGAIN, InThread, Outbox, Waiting, Watch
 from podium.polled import failure, give_back_body, ids_of
 from podium.redelivery import LONGEST_WISH, Redelivery
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podium.client import AsyncClient
+    from podium.events import EventDispatcher
     from podium.frames import Outcome
     from podium.lease import LeaseKeeper
     from podium.polled import PolledTask
@@ -59,7 +59,6 @@ class Delivery:
         watch: Watch | None = None,
         in_thread: InThread | None = None,
     ) -> None:
-        self._events = events
         self._retry_delays = tuple(retry_delays)
         self._leases = leases
         self._watch = watch or Watch()
@@ -71,7 +70,7 @@ class Delivery:
         self._outbox = Outbox(spool, self._watch, in_thread)
         self._redelivery = Redelivery(client, self._outbox, self._retry_delays, self._attempt, self._missed)
         self._hurry = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._announcer = Announcer(events, self._outbox)
         self._repeats = Repeats()
         self._trouble = SharedTrouble(
             logger, "task %s: the server did not take the update, %s", "updates that had failed are taken again"
@@ -85,6 +84,22 @@ class Delivery:
     def holds(self, task_id: str) -> bool:
         """Whether a result of that task waits for the server; its lease is kept here."""
         return self._outbox.holds(task_id)
+
+    def lets_pass(self, task_id: str) -> bool:
+        """Whether a task that the server has handed out may run: not if its result waits, unless that was interim.
+
+        What is handed out again after an interim result means that the server has that; only its answer was lost. To
+        send it again would take the task out of the hands that hold it now.
+        """
+        entry = self._outbox.of_task(task_id)
+        if entry is None:
+            return True
+        if entry.status != TaskResultStatus.IN_PROGRESS or entry.due == math.inf:  # it is being sent
+            return False
+        self._let_go(entry)
+        self.endings.finished += 1
+        self._trouble.worked(task_id)
+        return True
 
     def note_answer(self, status: int) -> None:
         """Note that the server has answered a request of anybody, with that HTTP status (0 for no answer)."""
@@ -116,8 +131,7 @@ class Delivery:
         try:
             async with asyncio.timeout(max(deadline - loop.time(), _LAST_WRITES)):
                 await self._outbox.flush()
-                for telling in list(self._telling):
-                    await telling
+                await self._announcer.flush()
         except TimeoutError:
             logger.error("the disk does not answer: results may not be written")  # noqa: TRY400
         self._count_left()
@@ -128,7 +142,7 @@ class Delivery:
         lost = [entry for entry in left if entry.name is None]
         for entry in lost:
             if entry.body is not None:
-                self._tell_failure(entry, entry.body, entry.problem)
+                self._announcer.not_delivered(entry, entry.body, entry.problem)
         spooled = len(left) - len(lost)
         self.endings.spooled += spooled
         self.endings.lost += len(lost)
@@ -204,7 +218,7 @@ class Delivery:
                     "until the server takes them: %s%s",
                     entry.task.task_id, entry.task_type, entry.attempts, entry.problem, often,
                 )  # fmt: skip
-            self._start_telling(entry)
+            self._announcer.not_delivered_yet(entry)
 
     def _missed(self, entry: Waiting, error: PodiumError) -> None:
         """Count an attempt that nobody has to make, because another one has just shown that it is in vain."""
@@ -266,7 +280,7 @@ class Delivery:
             text = "nobody waits for the result of task %s any more: %s%s%s"
             logger.warning(text, entry.task.task_id, reason, where, often)
         if body is not None and not entry.told:
-            self._tell_failure(entry, body, reason)
+            self._announcer.not_delivered(entry, body, reason)
 
     async def _end_refused(self, entry: Waiting, error: PodiumError) -> None:
         """End a result that the server will never take."""
@@ -284,7 +298,7 @@ class Delivery:
             return
         logger.error("the server refused the result of task %s: %s", entry.task.task_id, error)
         if body is not None and not entry.told:
-            self._tell_failure(entry, body, error)
+            self._announcer.not_delivered(entry, body, error)
         cause = Cause("ResultRefused", f"the server refused the result: {error}")
         small = failure(ids_of(entry.task), 0, entry.worker_id, cause, terminal=True)
         last = Waiting(
@@ -311,37 +325,7 @@ class Delivery:
         self.endings.finished += 1
         self._trouble.worked(task.task_id)
         self._redelivery.worked(waited=False)
-        if self._events.has_listeners(TaskUpdateCompleted):
-            self._events.publish(
-                TaskUpdateCompleted(
-                    task_type=task_type, task_id=task.task_id, worker_id=worker_id,
-                    workflow_instance_id=task.workflow_id,
-                    duration_ms=(asyncio.get_running_loop().time() - begun) * 1000,
-                )
-            )  # fmt: skip
-
-    def _start_telling(self, entry: Waiting) -> None:
-        if not self._events.has_listeners(TaskUpdateFailure):
-            return
-
-        async def tell() -> None:
-            body = await self._outbox.body_of(entry)
-            if body is not None:
-                self._tell_failure(entry, body, entry.problem)
-
-        telling = asyncio.get_running_loop().create_task(tell())
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
-
-    def _tell_failure(self, entry: Waiting, body: bytes, cause: PodiumError) -> None:
-        if self._events.has_listeners(TaskUpdateFailure):
-            self._events.publish(
-                TaskUpdateFailure(
-                    task_type=entry.task_type, task_id=entry.task.task_id, worker_id=entry.worker_id,
-                    workflow_instance_id=entry.task.workflow_id, cause=cause, retry_count=entry.attempts,
-                    task_result=msgspec.json.decode(body, type=TaskResult),
-                )
-            )  # fmt: skip
+        self._announcer.delivered(task_type, worker_id, task, begun)
 
     async def _keep_taking_over(self) -> None:
         """Deliver what processes of this host have left that have ended: at once, and then at intervals."""

@@ -139,6 +139,10 @@ class Outbox:
     def __iter__(self) -> Iterator[Waiting]:
         return iter(list(self._entries.values()))
 
+    def of_task(self, task_id: str) -> Waiting | None:
+        """Return the latest result of that task that waits; None if none does."""
+        return self._entries.get(self._by_task.get(task_id, 0))
+
     def holds(self, task_id: str) -> bool:
         """Whether a result of that task waits."""
         return task_id in self._by_task
@@ -255,12 +259,14 @@ class Outbox:
         """Return the update of a result; None if its file is gone or damaged: then it has left."""
         if entry.body is not None:
             return entry.body
-        assert self._spool is not None
-        assert entry.name is not None
+        if self._spool is None or entry.name is None:  # it has left
+            return None
         try:
             record: Record = await self._in_thread(self._spool.load, entry.name)
             return bytes(record.body)
         except FileNotFoundError:
+            if entry.settled:
+                return None
             logger.warning("the result of task %s is gone: its file was removed", entry.task.task_id)
             entry.name = None
         except BadRecordError as error:

@@ -269,7 +269,7 @@ class Runner:
                 self._start_work(self._report_unreadable(PolledTask.of(error.ids), outcome))
             return None
         self._unreadable = 0
-        if task.task_id in self._in_hand or self._delivery.holds(task.task_id):
+        if task.task_id in self._in_hand or not self._delivery.lets_pass(task.task_id):
             logger.warning("worker %r: task %s was handed out again while in hand", self._task_type, task.task_id)
             return None
         self._in_hand.add(task.task_id)

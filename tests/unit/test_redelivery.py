@@ -14,7 +14,7 @@ import pytest
 
 import virtual_time
 from engine_fakes import FakeClient, Heard, outcome_for, task_json, unavailable
-from podium import TaskUpdateCompleted, TaskUpdateFailure
+from podium import TaskResultStatus, TaskUpdateCompleted, TaskUpdateFailure
 from podium import outbox as outbox_module
 from podium.delivery import Delivery
 from podium.endings import Endings
@@ -562,6 +562,28 @@ def test_result_that_is_in_memory_only_is_lost_aloud_at_the_end(caplog: pytest.L
     play(act)
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
     assert line.startswith("lost, neither delivered nor kept: the results of a (type): connection refused")
+
+
+def test_interim_result_whose_task_is_handed_out_again_is_not_sent_again(tmp_path: Path) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.take_down()
+        for name, status in (("a", TaskResultStatus.IN_PROGRESS), ("b", TaskResultStatus.COMPLETED)):
+            task = read_task(task_json(name, responseTimeoutSeconds=60))
+            await stage.delivery.report("type", "me", task, outcome_for(task, status), want_next=False)
+        assert stage.delivery.lets_pass("a")
+        assert not stage.delivery.lets_pass("b")
+        assert stage.delivery.lets_pass("c")
+        await asyncio.sleep(0.5)
+        stage.server.bring_up()
+        up = now()
+        await asyncio.sleep(5)
+        assert stage.server.accepted_after(up) == ["b"]
+        assert stage.leases.kept == 0
+        assert await stage.end() == Endings(finished=2)
+        assert files(tmp_path) == []
+
+    play(act)
 
 
 # what came too late

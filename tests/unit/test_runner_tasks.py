@@ -19,6 +19,7 @@ from podium import (
 from podium.errors import PodiumError, TaskFailedError
 from podium.frames import Cause, Outcome
 from podium.lease import LeaseKeeper
+from podium.polled import PolledTask
 from runner_stage import START, Play, Stage, Theatre, passing, seconds, tasks, ways
 
 
@@ -386,3 +387,23 @@ def test_thousand_tasks_all_end_once(theatre: Theatre) -> None:
 def test_podium_error_of_any_kind_does_not_end_the_loop(theatre: Theatre) -> None:
     stage = theatre.show(seconds(1), FakeClient(PodiumError("something new")), slots=1)
     assert len(stage.client.polls) > 1
+
+
+def test_C12_large_output_is_warned_of_once_for_a_worker(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
+    def large(task: PolledTask) -> Outcome:
+        outcome = outcome_for(task)
+        outcome.output_size = 4 * 1024 * 1024
+        return outcome
+
+    async def play(stage: Stage) -> None:
+        await passing()
+        for name in ("a", "b"):
+            stage.crew.finish(name, large)
+        await passing()
+
+    theatre.show(play, FakeClient(tasks("a", "b")))
+    (line,) = [line for line in caplog.messages if "MB" in line]
+    assert line == (
+        "worker 'type': an output of 4.0 MB; the server stores what is over 3 MB outside of its database, and fails a "
+        "task with more than 10 MB"
+    )
