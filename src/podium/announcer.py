@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from podium.events import TaskUpdateCompleted, TaskUpdateFailure
 from podium.models import TaskResult
+from podium.spoolfile import UnreadableSpoolError
 
 if TYPE_CHECKING:
     from podium.errors import PodiumError
     from podium.events import EventDispatcher
     from podium.outbox import Outbox, Waiting
     from podium.polled import PolledTask
+
+
+logger = logging.getLogger("podium.delivery")
 
 
 class Announcer:
@@ -53,7 +58,11 @@ class Announcer:
             return
 
         async def tell() -> None:
-            body = await self._outbox.body_of(entry)
+            try:
+                body = await self._outbox.body_of(entry)
+            except UnreadableSpoolError as error:
+                logger.error("listeners do not hear of task %s: %s", entry.task.task_id, error)  # noqa: TRY400
+                return
             if body is not None:
                 self.not_delivered(entry, body, entry.problem)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from podium.discovery import counted
 from podium.polled import PolledTask
-from podium.spoolfile import BadRecordError, Record, SpoolError
+from podium.spoolfile import BadRecordError, Record, SpoolError, UnreadableSpoolError
 
 if TYPE_CHECKING:
     from podium.errors import PodiumError
@@ -256,7 +256,10 @@ class Outbox:
             await self._save(entry)
 
     async def body_of(self, entry: Waiting) -> bytes | None:
-        """Return the update of a result; None if its file is gone or damaged: then it has left."""
+        """Return the update of a result; None if its file is gone or damaged: then it has left.
+
+        Raises UnreadableSpoolError if the disk does not give it back just now.
+        """
         if entry.body is not None:
             return entry.body
         if self._spool is None or entry.name is None:  # it has left
@@ -274,6 +277,9 @@ class Outbox:
             with contextlib.suppress(OSError):
                 await self._in_thread(self._spool.set_aside, entry.name)
             entry.name = None
+        except OSError as error:
+            self._watch.on_spool_failure()
+            raise UnreadableSpoolError(f"{self._spool.path}: {error.strerror}") from None
         return None
 
     def settle(self, entry: Waiting) -> None:

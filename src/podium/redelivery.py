@@ -29,7 +29,7 @@ MOST_AT_ONCE: Final = 8
 #: time between two updates.
 PROBE_PAUSE: Final = 2.0
 PROBE_PATIENCE: Final = 5.0
-OUTAGE_PAUSE: Final = 1.0
+OUTAGE_PAUSE: Final = 2.0
 #: The same for credentials that are refused: nothing heals that by itself, and a successful poll tells when it has.
 REFUSED_PAUSE: Final = 10.0
 #: A server that answers but takes no update is tried at once when it answers, then after 2, 4, 8 ... s.

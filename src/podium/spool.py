@@ -138,7 +138,10 @@ class Spool:
         self._base = base
 
     def take_over(self) -> Takeover:
-        """Take over what ended processes of this host have left for this server. Raises OSError."""
+        """Take over what ended processes of this host have left for this server.
+
+        Raises OSError, after which the next call goes on with what is still there.
+        """
         takeover = Takeover()
         base, own = self._opened()
         for name in base.names():
@@ -149,7 +152,7 @@ class Spool:
                     self._take_over(name, takeover)
             except FileNotFoundError:  # another process was faster
                 continue
-            except (SpoolError, OSError) as error:
+            except SpoolError as error:
                 self._useless.add(name)
                 takeover.bad.append((name, str(error)))
         if takeover.bad:

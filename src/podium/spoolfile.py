@@ -6,13 +6,14 @@ no credentials. A file appears under its name whole or not at all, also if the p
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -29,12 +30,20 @@ UNFINISHED: Final = ".tmp"
 #: No record is larger: a server takes 10 MB of output, and some log lines.
 MAX_RECORD: Final = 64 * 1024 * 1024
 
+#: What the system says of links, pipes without a writer, and files of others.
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR})
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _encode = msgspec.json.encode
 
 
 class SpoolError(PodiumError):
     """A folder cannot be used for results; the message says why and what to do."""
+
+
+class UnreadableSpoolError(SpoolError):
+    """The disk does not give a result back at the moment."""
+
+    retryable: ClassVar[bool] = True
 
 
 class BadRecordError(PodiumError):
@@ -174,14 +183,15 @@ class Folder:
     def read(self, name: str) -> bytes:
         """Return a file's content.
 
-        Raises FileNotFoundError, and BadRecordError for what is not an ordinary file of ours.
+        Raises FileNotFoundError, BadRecordError for what is not an ordinary file of ours, and other OSErrors for
+        faults of the system, such as too many open files, that say nothing of the file.
         """
         try:
             # Not blocking: a pipe that somebody has put there must not hold us up.
             descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
             raise BadRecordError(f"cannot be opened: {error.strerror}") from None
         try:
             state = os.fstat(descriptor)
@@ -190,13 +200,11 @@ class Folder:
             while part := os.read(descriptor, 1 << 20):
                 parts.append(part)
             return b"".join(parts)
-        except OSError as error:
-            raise BadRecordError(f"cannot be read: {error.strerror}") from None
         finally:
             os.close(descriptor)
 
     def read_record(self, name: str) -> Record:
-        """Return a file's record; raises FileNotFoundError, BadRecordError."""
+        """Return a file's record; raises what ``read`` raises."""
         return decode_record(self.read(name))
 
     def remove(self, name: str) -> bool:

@@ -79,7 +79,7 @@ class SpoolView:
         with contextlib.closing(Folder.open(kept.folder, create=False)) as folder:
             try:
                 return folder.read(kept.name) if kept.record is not None else folder.read(kept.name)[:_SHOWN]
-            except (FileNotFoundError, BadRecordError) as error:
+            except (OSError, BadRecordError) as error:
                 raise SpoolError(f"{kept.name}: {error}") from None
 
     @contextlib.contextmanager

@@ -26,7 +26,7 @@ from podium.polled import read_task
 from podium.redelivery import MOST_AT_ONCE
 from podium.schedule import Schedule
 from podium.spool import BAD, SUPERSEDED, Spool
-from podium.spoolfile import decode_record
+from podium.spoolfile import Record, decode_record
 
 T = TypeVar("T")
 START = 1000.0
@@ -182,7 +182,7 @@ def test_B01_results_of_an_outage_of_ten_minutes_are_delivered_within_three_seco
         await stage.report(*names(10), responseTimeoutSeconds=3600)
         assert now() == START
         await asyncio.sleep(600)
-        assert len(stage.server.updates) < 10 + 200
+        assert len(stage.server.updates) < 10 + 300
         assert len(stage.server.looks) < 600 / 2 + 10
         stage.server.bring_up()
         up = now()
@@ -459,6 +459,30 @@ def test_file_that_somebody_has_removed_is_said_and_that_is_all(
 
     play(act)
     assert any("is gone: its file was removed" in line for line in caplog.messages)
+
+
+def test_B25_disk_that_does_not_give_a_result_back_just_now_is_asked_again(tmp_path: Path) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.take_down()
+        await stage.report("a")
+        assert stage.spool is not None
+        real, errors = stage.spool.load, [OSError(24, "Too many open files")] * 2
+
+        def load(name: str) -> Record:
+            if errors:
+                raise errors.pop()
+            return real(name)
+
+        stage.spool.load = load  # type: ignore[method-assign]
+        stage.server.bring_up()
+        await asyncio.sleep(40)
+        assert not errors
+        assert stage.server.reported == [("a", "COMPLETED")] * 2
+        assert stage.notes.failures == 2
+        assert await stage.end() == Endings(finished=1)
+
+    play(act)
 
 
 def test_E02_damaged_file_is_set_aside_and_never_sent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
