@@ -16,6 +16,7 @@ import cancel_samples
 import samples
 from checker import check
 from event_log import Kind
+from fake_server import Answer, Request, error_answer
 from podium import Configuration, MetricsCollector, TaskCancelled, TaskHandler, Worker
 from rig import until
 from task_server import TaskServer
@@ -98,6 +99,54 @@ def test_D02_lease_is_kept_while_the_gil_is_held() -> None:
 @pytest.mark.soak
 def test_D02_lease_of_five_seconds_is_kept_while_the_gil_is_held_for_a_minute() -> None:
     gil_is_held(60, 5)
+
+
+def failing(server: TaskServer, concerned: Callable[[Request], bool], seconds: float) -> None:
+    """Answer some requests with 500 for so long, counted from the first of them."""
+    until_then = 0.0
+
+    def answer(request: Request) -> Answer:
+        nonlocal until_then
+        if concerned(request):
+            until_then = until_then or time.monotonic() + seconds
+            if time.monotonic() < until_then:
+                return error_answer(500, "internal error", retryable=True)
+        return server.answer(request)
+
+    server.otherwise(answer)
+
+
+def is_heartbeat(request: Request) -> bool:
+    return request.method == "POST" and b'"extendLease"' in request.body
+
+
+def is_result(request: Request) -> bool:
+    return request.method == "POST" and b'"COMPLETED"' in request.body
+
+
+def test_D04_lease_is_kept_while_the_result_is_refused_and_the_function_runs_once() -> None:
+    with TaskServer(response_timeout=2) as server:
+        server.add("t", 1, seconds=0.5)
+        failing(server, is_result, 5)
+        with running(server, cancel_samples.sleeps):
+            server.wait_for_end(20)
+        assert server.statuses() == {"COMPLETED": 1}
+        (result,) = server.log.of(Kind.RESULT)
+        (given,) = server.log.of(Kind.GIVEN)
+        assert result.at - given.at > 5
+        check(server.log, patience=PATIENCE)  # I4 goes on until the result is accepted
+
+
+def test_D05_heartbeats_that_fail_are_repeated_and_the_lease_is_kept() -> None:
+    with TaskServer(response_timeout=5) as server:
+        server.add("t", 1, seconds=8)
+        failing(server, is_heartbeat, 2)
+        with running(server, cancel_samples.sleeps):
+            server.wait_for_end(20)
+        assert server.statuses() == {"COMPLETED": 1}
+        tried = [request for request in server.requests if is_heartbeat(request)]
+        assert len(tried) >= server.log.count(Kind.HEARTBEAT) + 3  # at 2 s, and then every half second
+        assert server.log.count(Kind.TIMED_OUT) == 0
 
 
 def test_hung_task_is_not_immortal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
