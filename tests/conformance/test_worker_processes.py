@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import crash_samples
 import samples
 from conformance.stage import Server
 from rig import Rig, until
@@ -67,3 +68,14 @@ def test_order_program_has_the_same_outcome_however_it_runs(server: Server, mode
     assert (result.returncode, result.stderr) == (0, "")
     assert "workflows: 10 of 10 completed, 0 not" in result.stdout
     assert "the event listener and the server's records agree" in result.stdout
+
+
+def test_task_that_kills_its_process_runs_alone_and_ends_after_three_deaths(rig: Rig) -> None:
+    rig.define(crash_samples.runs_or_crashes, retry_count=5)
+    with rig.running(rig.worker(crash_samples.runs_or_crashes)) as handler:
+        workflow = rig.finish(rig.start(crash_samples.runs_or_crashes, poison=True))
+        assert handler.get_worker_status()[0]["restart_count"] == 1
+        assert rig.run(crash_samples.runs_or_crashes).status == "COMPLETED"
+    assert [task.status for task in workflow.tasks] == ["FAILED", "FAILED", "FAILED_WITH_TERMINAL_ERROR"]
+    assert str(workflow.tasks[-1].reason_for_incompletion).endswith("so it is not retried (max_crashes=3)")
+    assert workflow.status == "FAILED"
