@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -17,9 +18,10 @@ import crash_samples
 import samples
 from checker import check
 from crew_stage import appears, crew_of, result_of, seen
+from engine_fakes import task_json
 from event_log import Kind
 from podium.crew.alone import MOST_AT_ONCE
-from podium.polled import Interrupted
+from podium.polled import Interrupted, read_task
 from rig import Rig, until
 from task_server import Attempt, TaskServer
 
@@ -205,6 +207,26 @@ def test_stop_interrupts_a_suspect_and_those_that_wait_for_room(tmp_path: Path) 
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
     _run(main)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("winds_down", [True, False])
+def test_stop_while_the_process_of_a_suspect_ends_leaves_nothing_open(winds_down: bool, turns: int) -> None:
+    async def main() -> list[int]:
+        async with crew_of(samples.tells_process) as stage:
+            stage.crew._suspects.accuse(read_task(task_json("t", workflowInstanceId="w")))
+            assert (await stage.run(samples.tells_process)).status == "COMPLETED"
+            pids = [link.pid for link in stage.crew.links]
+            assert len(pids) == 2
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if winds_down:
+                stage.crew.wind_down()
+        return pids
+
+    pids = asyncio.run(main())
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    gc.collect()  # what is open is an error of the test
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -57,9 +57,8 @@ class Solitary:
 
     def cancel(self, future: asyncio.Future[Outcome]) -> None:
         """Interrupt an execution that waits for its child; one that has it is not touched."""
-        run = self._runs.get(future)
-        if run is not None and not any(link.holds(future) for link in self.links):
-            run.cancel()
+        if not any(link.holds(future) for link in self.links):
+            self._interrupt(future)
 
     def wind_down(self) -> None:
         """Interrupt all executions that wait for their child."""
@@ -69,9 +68,15 @@ class Solitary:
     async def stop(self) -> None:
         """End all children; what they were running is Interrupted, and so is what waits for one."""
         runs = list(self._runs.values())
-        for run in runs:
-            run.cancel()
+        for future in list(self._runs):
+            self._interrupt(future)
         await asyncio.gather(*runs, return_exceptions=True)
+
+    def _interrupt(self, future: asyncio.Future[Outcome]) -> None:
+        """End an execution before its time, once: when it has an outcome, or is asked to end, its child is ending."""
+        run = self._runs.get(future)
+        if run is not None and not future.done() and not run.cancelling():
+            run.cancel()
 
     async def _run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         link: ChildLink | None = None
