@@ -89,7 +89,7 @@ class Member:
         #: Whether no child comes any more: the engine is stopping.
         self.winding_down = False
         self._shared = shared
-        #: A child that cannot run tasks yet.
+        #: A child that does not have the place yet.
         self._coming: ChildLink | None = None
         self._farewells: set[asyncio.Task[None]] = set()
         self._deaths = 0
@@ -112,11 +112,10 @@ class Member:
             self.exit_code = await link.stop()
             self._coming = None
             raise
-        self._coming = None
         return link
 
     def _take_in(self, link: ChildLink) -> None:
-        self.link = link
+        self.link, self._coming = link, None
         self._up_since = time.monotonic()
         self._shared.on_change()
 
@@ -182,7 +181,8 @@ class Member:
             fresh = await starting
         except Exception as error:
             self._complain(f"could not be replaced, although {why}: {indented(str(error))}", "")
-            old.spare(RETRY_SECONDS)
+            if self.link is old:
+                old.spare(RETRY_SECONDS)
             return
         finally:
             starting.cancel()
