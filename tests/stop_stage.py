@@ -113,7 +113,7 @@ class Queues:
             return json_answer([self._tasks[queue.popleft()] for _ in range(count)])
         if request.method == "POST" and request.path in {"/api/tasks", "/api/tasks/update-v2"}:
             return self._update(request)
-        return json_answer({})
+        return json_answer(self._tasks.get(name, {}))
 
     def _update(self, request: Request) -> Answer:
         body = request.json

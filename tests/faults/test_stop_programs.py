@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import samples
+from fake_server import error_answer
 from podium import ConfigError, DeclarationError, StartError, TaskHandler, Worker
 from podium.cli.ending import ExitCode
 from podium.errors import AnswerError, NoWorkerLeftError
@@ -259,6 +260,26 @@ def test_drain_report_of_the_command(stage: Stage, target: str) -> None:
     report = json.loads(out if target == "-" else old.read_text())
     assert (report["handed_back"], report["lost"], report["reason"]) == (2, 0, "SIGTERM")
     assert [path.name for path in stage.folder.glob("*report*")] == ["report.json"]
+
+
+def test_A08_results_that_the_server_does_not_take_are_on_disk_when_the_program_has_ended(stage: Stage) -> None:
+    arguments = ["--drain-report", "-", "--grace-seconds", "20"]
+    program = stage.podium_run("loading", WORKERS, *arguments)
+    stage.give_running(2)
+    stage.queues.answer_to_updates = error_answer(503, "down")
+    at = program.signal()
+    program.until_said("waiting for 2 tasks")
+    stage.go.touch()
+    code, out = program.end()
+    assert time.monotonic() - at < 20
+    report = json.loads(out)
+    assert code == ExitCode.DRAINED
+    assert (report["spooled"], report["finished"], report["lost"]) == (2, 0, 0)
+    stage.queues.answer_to_updates = None
+    following = stage.podium_run("loading", WORKERS)
+    until(lambda: stage.queues.statuses() == ["COMPLETED"] * 2, "the results")
+    following.signal()
+    assert following.end()[0] == ExitCode.DRAINED
 
 
 def test_A18_hangup_and_closed_output_stop_nothing(stage: Stage) -> None:
