@@ -360,6 +360,10 @@ class Delivery:
                 self.endings.handed_back += 1
                 return
         self._trouble.forget(task.task_id)
+        if isinstance(problem, NotFoundError):
+            self.endings.finished += 1
+            logger.info("task %s is not given back, as the server knows it no more: %s", task.task_id, problem)
+            return
         self.endings.lost += 1
         logger.warning(
             "task %s could not be given back (%s); the server takes it back after its response timeout",

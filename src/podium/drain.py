@@ -39,7 +39,7 @@ class DrainReport:
         Who asked for the stop: "SIGTERM", "SIGINT", "stop_processes()", "the end of the program", "no worker is left",
         or "a failure of podium".
     finished
-        Tasks whose result was delivered.
+        Tasks whose result was delivered, or whom the server had cancelled or given up, so that it wants none.
     handed_back
         Tasks that were given back to the server: those of polls that were open, and those that the grace period was
         too short for. It costs them no retry.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Endings:
     """Counts since the engine's start; written on its loop."""
 
-    #: The server has the result, or has said that nobody waits for it any more.
+    #: The server has the result, or has said that nobody waits for it (any more): the task was cancelled, or is gone.
     finished: int = 0
     #: Given back to the server, which hands them out again.
     handed_back: int = 0

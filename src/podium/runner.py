@@ -308,6 +308,7 @@ class Runner:
                 if want_next and raw is None:
                     self._backlog = False
             except UnwantedError as end:
+                self._delivery.endings.finished += 1
                 self._announce_of(task, TaskCancelled, status=end.status, duration_ms=end.seconds * 1000)
                 logger.info("task %s (%s) was %s: its result is dropped", task.task_id, self._task_type, end.status)
             except Interrupted:

@@ -11,6 +11,8 @@ from engine_fakes import FakeClient, FakeCrew
 from podium import DrainReport
 from podium import drain as drain_module
 from podium.drain import Drain, StopRequests
+from podium.errors import NotFoundError
+from podium.oversight import UnwantedError
 from runner_stage import START, Stage, Theatre, passing, tasks
 from virtual_time import Clock
 
@@ -18,7 +20,7 @@ from virtual_time import Clock
 @pytest.fixture
 def theatre(monkeypatch: pytest.MonkeyPatch) -> Theatre:
     theatre = Theatre(monkeypatch)
-    monkeypatch.setattr(drain_module, "time", theatre._clock)
+    monkeypatch.setattr(drain_module, "time", theatre.clock)
     return theatre
 
 
@@ -192,3 +194,18 @@ def test_crew_that_runs_nothing_is_stopped_at_once(theatre: Theatre) -> None:
         assert report == DrainReport(reason="SIGTERM", seconds=report.seconds)
 
     theatre.show(play, crew=FakeCrew(4))
+
+
+def test_tasks_that_the_server_wants_no_more_are_finished(theatre: Theatre) -> None:
+    client = FakeClient(tasks("cancelled", "removed"))
+
+    async def play(stage: Stage) -> None:
+        await passing(1)
+        drain = draining(stage, asked(3))
+        await passing(1)
+        stage.crew._running.pop("cancelled")[1].set_exception(UnwantedError("CANCELED", 1.0))
+        client.update_errors.append(NotFoundError(404, "No such task: removed"))
+        report = await drain
+        assert report == DrainReport(reason="SIGTERM", finished=2, seconds=report.seconds)
+
+    theatre.show(play, client)
