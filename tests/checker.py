@@ -127,7 +127,7 @@ def leases_are_kept(events: Iterable[Event], patience: float = 0.0) -> Iterator[
 def nothing_after_a_give_back(events: Iterable[Event], patience: float = 0.0) -> Iterator[str]:
     """I5: nothing is sent for a task after its give-back, by whoever gave it back, until it is given anew.
 
-    A give-back whose answer was lost may be sent once more: the worker does not know that it arrived.
+    As long as its answers are lost, it may be sent again, and heartbeats go on: the worker cannot know that it arrived.
     """
     given_back: dict[str, Event] = {}
     #: By task: who holds it, and who has given it back.
@@ -143,9 +143,11 @@ def nothing_after_a_give_back(events: Iterable[Event], patience: float = 0.0) ->
         elif event.kind not in {Kind.HEARTBEAT, Kind.RESULT, Kind.GIVEN_BACK}:
             continue
         elif before is not None:
-            again = event.kind is Kind.GIVEN_BACK and not before.answered
+            unaware = event.kind is not Kind.RESULT and not before.answered
             on_its_way = event.kind is Kind.HEARTBEAT and event.at - before.at <= IN_FLIGHT + patience
-            if not again and not on_its_way:
+            if event.kind is Kind.GIVEN_BACK:
+                given_back[event.task] = event
+            if not unaware and not on_its_way:
                 late = event.at - before.at
                 yield f"I5: a {event.kind} of task {event.task} came {late:.3f} s after its give-back"
         elif event.worker in former[event.task] and event.worker != holders[event.task]:

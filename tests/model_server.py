@@ -67,6 +67,17 @@ class ModelServer(FakeClient):
         del self.known[task_id]
         self._note(Kind.CANCELED, task_id)
 
+    async def give_to_a_stranger(self, count: int) -> None:
+        """Hand tasks to a worker that is not ours."""
+        for task in self._take(count):
+            self._give(task, "ok", "stranger")
+
+    async def hear_from_the_stranger(self) -> None:
+        """Let that worker complete what it has."""
+        for task in self.known.values():
+            if task.worker == "stranger" and task.status == "IN_PROGRESS":
+                self._report({"taskId": task.task_id, "status": "COMPLETED", "workerId": "stranger"}, "ok")
+
     def heal(self) -> None:
         self.is_down = False
         for faults in (self.poll_faults, self.update_faults, self.heartbeat_faults):
@@ -145,7 +156,7 @@ class ModelServer(FakeClient):
     def _report(self, result: dict[str, Any], fault: str) -> None:
         task_id, status = result["taskId"], result["status"]
         task = self._find(task_id)
-        if task_id in self.refused and status in {"COMPLETED", "FAILED"}:
+        if task_id in self.refused and task.worker != "stranger" and status in {"COMPLETED", "FAILED"}:
             raise ApiError.of(400)(400, "refused for good")
         accepted = task.status == "IN_PROGRESS"
         back = status == "IN_PROGRESS" and not result.get("callbackAfterSeconds")
@@ -157,7 +168,8 @@ class ModelServer(FakeClient):
             return
         if status == "IN_PROGRESS":
             task.status = "SCHEDULED"
-            self._queue.append(task)
+            pause = result.get("callbackAfterSeconds", 0)
+            asyncio.get_running_loop().call_later(pause, self._queue.append, task)
         else:
             task.status = status
 

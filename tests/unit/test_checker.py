@@ -109,7 +109,9 @@ def test_I5_broken_by_the_former_holder() -> None:
 
 
 def test_I5_kept() -> None:
-    assert list(nothing_after_a_give_back(log((1, G, "a"), (2, B, "a", LOST), (3, B, "a", REFUSED)))) == []
+    unaware = log((1, G, "a"), (2, B, "a", LOST), (2.5, H, "a", REFUSED), (3, B, "a", REFUSED))
+    assert list(nothing_after_a_give_back(unaware)) == []
+    assert list(nothing_after_a_give_back([*unaware, Event(4, H, "a")]))
     assert list(nothing_after_a_give_back(log((1, G, "a"), (2, B, "a"), (2.01, H, "a")))) == []
     assert list(nothing_after_a_give_back(log((1, G, "a"), (2, B, "a"), (3, G, "a"), (4, H, "a"), (5, R, "a")))) == []
 

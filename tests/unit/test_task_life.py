@@ -151,6 +151,14 @@ class TaskLife(RuleBasedStateMachine):
         tasks = self.server.in_state("IN_PROGRESS")
         act(tasks[number % len(tasks)])
 
+    @rule(count=st.integers(1, 3))
+    def stranger_takes(self, count: int) -> None:
+        self.play(self.server.give_to_a_stranger(count))
+
+    @rule()
+    def stranger_is_done(self) -> None:
+        self.play(self.server.hear_from_the_stranger())
+
     # what functions and children do
 
     @rule(
@@ -183,9 +191,13 @@ class TaskLife(RuleBasedStateMachine):
         self.play(passing(seconds))
 
     @precondition(lambda self: not self.server.is_down)
-    @rule()
-    def worker_restarts(self) -> None:
+    @rule(faults=st.sampled_from([[], ["cut before"], ["cut after"], ["slow"], ["cut after", "slow"]]))
+    def worker_restarts(self, faults: list[str]) -> None:
         self.server.heal()
+        self.play(passing(5.0))  # there is no disk here on which results could wait for the next start
+        while self.stage.delivery.waiting:
+            self.play(passing(5.0))
+        self.server.update_faults.extend(faults)
         self.play(self._close())
         self.stage = self.play(self._open())
 
@@ -203,6 +215,7 @@ class TaskLife(RuleBasedStateMachine):
                 self.play(passing(POLL_INTERVAL))
             self.play(passing(LONG))
             self.play(self._close())
+            self.play(self.server.hear_from_the_stranger())
             events = self.server.log.events
             # Not I4: a server that is down, or fails heartbeats, cannot hear the signs of life.
             assert list(every_task_ends(events)) == []
