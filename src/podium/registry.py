@@ -214,6 +214,10 @@ def worker_task(
     isolation: Isolation | None = None,
     group: str | None = None,
     processes: int | None = None,
+    max_crashes: int = 3,
+    max_tasks: int | None = None,
+    max_rss_mb: int | None = None,
+    max_age_seconds: float | None = None,
     **others: Any,
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
     """Declare a function as the worker of a task definition.
@@ -229,7 +233,8 @@ def worker_task(
         "lease_extend_enabled": lease_extend_enabled, "max_lease_seconds": max_lease_seconds,
         "timeout_seconds": timeout_seconds, "on_cancel": on_cancel, "task_def": task_def,
         "overwrite_task_def": overwrite_task_def, "strict_schema": strict_schema, "register_schema": register_schema,
-        "paused": paused, "isolation": isolation, "group": group, "processes": processes,
+        "paused": paused, "isolation": isolation, "group": group, "processes": processes, "max_crashes": max_crashes,
+        "max_tasks": max_tasks, "max_rss_mb": max_rss_mb, "max_age_seconds": max_age_seconds,
     }  # fmt: skip
     return _declare(task_definition_name, _with_aliases(options, others))
 

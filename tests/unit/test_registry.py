@@ -68,7 +68,8 @@ def test_every_option_reaches_the_worker() -> None:
         "poll_timeout": 200, "lease_extend_enabled": True, "max_lease_seconds": 60, "timeout_seconds": 0.5,
         "on_cancel": "kill", "task_def": TaskDef(retry_count=1),
         "overwrite_task_def": False, "strict_schema": True, "register_schema": True, "paused": True,
-        "isolation": "thread", "group": "g", "processes": 2,
+        "isolation": "thread", "group": "g", "processes": 2, "max_crashes": 5, "max_tasks": 100, "max_rss_mb": 500,
+        "max_age_seconds": 3600.0,
     }  # fmt: skip
     assert given.keys() == {option.name for option in dataclasses.fields(WorkerOptions)}
     worker_task("by_decorator", **given)(add)
