@@ -31,6 +31,11 @@ def blocks(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def watchers() -> set[threading.Thread]:
+    """The threads that watch a loop; other tests may have left some."""
+    return {thread for thread in threading.enumerate() if thread.name == "podium-loop-watch"}
+
+
 def watched(main: object, hands: Hands | None = None) -> None:
     """Run a coroutine function of a LoopWatch on a loop that is watched."""
 
@@ -42,8 +47,9 @@ def watched(main: object, hands: Hands | None = None) -> None:
         finally:
             watch.close()
 
+    before = watchers()
     asyncio.run(run())
-    until(lambda: not any(thread.name == "podium-loop-watch" for thread in threading.enumerate()), "the end")
+    until(lambda: watchers() <= before, "the end")
 
 
 def test_D03_what_blocks_the_loop_is_named_with_line_and_seconds(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,8 +119,9 @@ def test_watch_of_a_loop_that_is_closed_ends() -> None:
     loop = asyncio.new_event_loop()
     watch = LoopWatch(loop, lambda: True, OWNER)
     loop.close()
+    before = watchers()
     watch.attend()
-    until(lambda: not any(thread.name == "podium-loop-watch" for thread in threading.enumerate()), "the end")
+    until(lambda: watchers() <= before, "the end")
 
 
 def test_thread_that_is_gone_has_no_frames() -> None:
