@@ -132,7 +132,7 @@ class Redelivery:
             self._quiet_until = now + FUTILE_BACKOFF.delay(self._futile)
         self._down, self._answers, self._window = error, False, 1
         wish = min(getattr(error, "retry_after", None) or 0.0, LONGEST_WISH)
-        pause = REFUSED_PAUSE if isinstance(error, AuthError) else OUTAGE_PAUSE
+        pause = REFUSED_PAUSE if isinstance(error, AuthError) else min(OUTAGE_PAUSE, *self._delays)
         self._not_before = now + max(pause, Backoff(wish, wish, jitter=0.2).delay(1))
         self._next_probe = max(now + PROBE_PAUSE, self._not_before, self._quiet_until)
         for entry in self._resting():
