@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
         "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
-        "announcer", "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates",
+        "announcer", "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates", "waiting",
     },
     {"crew", "status", "monitor", "drain", "engine", "lifecycle", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},

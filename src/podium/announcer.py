@@ -15,8 +15,9 @@ from podium.spoolfile import UnreadableSpoolError
 if TYPE_CHECKING:
     from podium.errors import PodiumError
     from podium.events import EventDispatcher
-    from podium.outbox import Outbox, Waiting
+    from podium.outbox import Outbox
     from podium.polled import PolledTask
+    from podium.waiting import Waiting
 
 
 logger = logging.getLogger("podium.delivery")

@@ -16,11 +16,12 @@ from podium.errors import CutError, NotFoundError, PodiumError, SupersededError
 from podium.frames import Cause
 from podium.logs import Repeats
 from podium.models import TaskResultStatus
-from podium.outbox import LOOK_AGAIN, InThread, Outbox, Waiting, Watch
+from podium.outbox import LOOK_AGAIN, InThread, Outbox
 from podium.polled import failure, give_back_body, ids_of
 from podium.redelivery import LONGEST_WISH, Redelivery
 from podium.trouble import SharedTrouble
 from podium.updates import Updates, may_heal
+from podium.waiting import Waiting, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

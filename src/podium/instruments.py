@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from podium.errors import ConfigError
 from podium.events import HANDLERS
-from podium.outbox import Watch
+from podium.waiting import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

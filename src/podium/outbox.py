@@ -6,9 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -16,9 +14,9 @@ import msgspec
 from podium.discovery import counted
 from podium.polled import PolledTask
 from podium.spoolfile import BadRecordError, Record, SpoolError, UnreadableSpoolError
+from podium.waiting import Room, Waiting, Watch
 
 if TYPE_CHECKING:
-    from podium.errors import PodiumError
     from podium.spool import Spool, Takeover
 
 logger = logging.getLogger(__name__)
@@ -26,77 +24,6 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 #: Runs blocking work elsewhere.
 InThread = Callable[..., Awaitable[Any]]
-
-
-class Watch:
-    """Is told how many results wait, and what goes wrong with them; this one does not care."""
-
-    def on_waiting(self, count: int, size: int) -> None:
-        """So many results, of so many bytes, wait now."""
-
-    def on_superseded(self, task_type: str) -> None:
-        """A result came too late."""
-
-    def on_spool_failure(self) -> None:
-        """A result could not be written to disk, or the spool not be opened."""
-
-
-@dataclass(eq=False, kw_only=True, slots=True)
-class Waiting:
-    """A result that waits."""
-
-    #: Without its input and the output that it had: its function has ended.
-    task: PolledTask
-    task_type: str
-    worker_id: str
-    #: What the update says of the task.
-    status: str
-    #: The update; None while it is on disk only.
-    body: bytes | None
-    size: int
-    #: How the last attempt failed, and how many there were.
-    problem: PodiumError
-    attempts: int
-    #: Epoch seconds of the first failure.
-    created: float
-    #: Times of the loop. When its delivery began; since when the server may count the response timeout; when the next
-    #: attempt is due by the schedule; when by what is known of the server (infinity: one is under way), and the
-    #: earliest that this may be.
-    begun: float
-    since: float
-    scheduled: float = 0.0
-    due: float = math.inf
-    earliest: float = 0.0
-    #: Attempts of the schedule that have failed.
-    missed: int = 0
-    #: Left by an earlier process: what became of its task meanwhile is not known.
-    adopted: bool = False
-    #: Its file in the spool.
-    name: str | None = None
-    #: Whether it is the small failure that stands for a result which the server refused.
-    is_last_word: bool = False
-    #: Whether listeners were told that it was not delivered.
-    told: bool = False
-    #: Whether it is not attempted any more: the end is near.
-    given_up: bool = False
-    settled: bool = False
-    room: Room | None = None
-    #: Set when nobody has to wait for it: it is held safely, or settled.
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass
-class Room:
-    """How much may be held in one place without holding a worker's slot too."""
-
-    most: int
-    most_bytes: int
-    count: int = 0
-    bytes: int = 0
-
-    def fits(self, size: int) -> bool:
-        """Whether there is room for one more; the first one always fits."""
-        return self.count == 0 or (self.count < self.most and self.bytes + size <= self.most_bytes)
 
 
 #: A result on disk takes a kilobyte of memory, one in memory all of its size.
@@ -169,9 +96,11 @@ class Outbox:
             return []
         try:
             takeover: Takeover = await self._in_thread(self._spool.take_over)
-        except OSError as error:
+        except (OSError, SpoolError) as error:
             self._fails(error)
             return []
+        if takeover.fault is not None:
+            self._fails(takeover.fault)
         if takeover.bad:
             (name, fault), *others = takeover.bad
             more = f", and {len(others)} more" if others else ""
@@ -274,7 +203,7 @@ class Outbox:
             entry.name = None
         except BadRecordError as error:
             logger.critical("the result of task %s is lost: its file was damaged (%s)", entry.task.task_id, error)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, SpoolError):
                 await self._in_thread(self._spool.set_aside, entry.name)
             entry.name = None
         except OSError as error:

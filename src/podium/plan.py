@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from podium.execution import Runnable
     from podium.monitor import Monitoring
     from podium.options import Isolation
-    from podium.outbox import Watch
     from podium.registry import Worker
     from podium.transport import RequestHook
+    from podium.waiting import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

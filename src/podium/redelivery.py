@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podium.client import AsyncClient
-    from podium.outbox import Outbox, Waiting
+    from podium.outbox import Outbox
+    from podium.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 

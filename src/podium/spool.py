@@ -101,6 +101,8 @@ class Takeover:
     found: list[Found] = field(default_factory=list)
     #: Name and fault of what was set aside.
     bad: list[tuple[str, str]] = field(default_factory=list)
+    #: What kept the system from going on; the next look does.
+    fault: OSError | None = None
 
 
 class Spool:
@@ -138,10 +140,7 @@ class Spool:
         self._base = base
 
     def take_over(self) -> Takeover:
-        """Take over what ended processes of this host have left for this server.
-
-        Raises OSError, after which the next call goes on with what is still there.
-        """
+        """Take over what ended processes of this host have left for this server; raises OSError if none can be seen."""
         takeover = Takeover()
         base, own = self._opened()
         for name in base.names():
@@ -155,8 +154,12 @@ class Spool:
             except SpoolError as error:
                 self._useless.add(name)
                 takeover.bad.append((name, str(error)))
+            except OSError as error:  # what has been found by now is ours already
+                takeover.fault = error
+                break
         if takeover.bad:
-            self._prune(BAD)
+            with contextlib.suppress(SpoolError, OSError):
+                self._prune(BAD)
         return takeover
 
     def _take_over(self, name: str, takeover: Takeover) -> None:
@@ -189,8 +192,11 @@ class Spool:
                 left.move(name, own)
                 takeover.found.append(Found(name, msgspec.structs.replace(record, body=_NO_BODY), size))
             except BadRecordError as error:
-                self._set_aside(left, name)
                 takeover.bad.append((name, str(error)))
+                try:
+                    self._set_aside(left, name)
+                except SpoolError:  # it stays where it is, and is told once
+                    self._useless.add(left.path.name)
 
     def save(self, record: Record) -> str:
         """Write a result; return the name to ask for it by. Raises OSError."""

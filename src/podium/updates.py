@@ -15,7 +15,7 @@ from podium.polled import UNKNOWN_TASK
 if TYPE_CHECKING:
     from podium.client import AsyncClient
     from podium.frames import Outcome
-    from podium.outbox import Waiting
+    from podium.waiting import Waiting
 
 logger = logging.getLogger("podium.delivery")
 

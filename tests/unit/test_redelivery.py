@@ -21,12 +21,12 @@ from podium.endings import Endings
 from podium.errors import ApiError, AuthError, ConnectError, NotFoundError, PodiumError, SupersededError
 from podium.lease import LeaseKeeper
 from podium.models import TaskState
-from podium.outbox import Watch
 from podium.polled import read_task
 from podium.redelivery import MOST_AT_ONCE
 from podium.schedule import Schedule
 from podium.spool import BAD, SUPERSEDED, Spool
 from podium.spoolfile import Record, decode_record
+from podium.waiting import Watch
 
 T = TypeVar("T")
 START = 1000.0

@@ -278,6 +278,41 @@ def test_E03_folder_that_others_may_write_to_is_not_believed(tmp_path: Path) -> 
         assert spool.take_over() == Takeover()  # told once
 
 
+def test_E03_good_results_are_found_also_where_the_bad_ones_cannot_be_set_aside(tmp_path: Path) -> None:
+    folder = killed(tmp_path, record("a"), record("b"))
+    (folder / "garbage.json").write_text("?")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / BAD).symlink_to(tmp_path / "elsewhere")
+    with opened(tmp_path) as spool:
+        takeover = spool.take_over()
+        assert {found.record.task_id for found in takeover.found} == {"a", "b"}
+        assert [name for name, _ in takeover.bad] == ["garbage.json"]
+        assert spool.take_over() == Takeover()  # told once
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_B25_fault_of_the_system_costs_none_of_the_results_that_were_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(tmp_path, *(record(f"t{number}") for number in range(5)))
+    real, calls = Folder.read, []
+
+    def read(folder: Folder, name: str) -> bytes:
+        calls.append(name)
+        if len(calls) == 3:
+            raise OSError(24, "Too many open files")
+        return real(folder, name)
+
+    monkeypatch.setattr(Folder, "read", read)
+    with opened(tmp_path) as spool:
+        first = spool.take_over()
+        assert len(first.found) == 2
+        assert first.fault is not None
+        second = spool.take_over()
+        assert second.fault is None
+        assert {found.record.task_id for found in first.found + second.found} == {f"t{number}" for number in range(5)}
+
+
 # what came too late
 
 
