@@ -21,10 +21,12 @@ import crash_samples
 import samples
 from checker import check
 from crew_stage import appears, crew_of, result_of, seen
+from engine_fakes import task_json
 from event_log import Kind
 from podium import DeclarationError, MetricsCollector, TaskHandler, Worker
 from podium.crew import place
-from podium.crew.recycling import Recycling
+from podium.crew.recycling import NEVER, Recycling
+from podium.polled import Interrupted, read_task
 from rig import Rig, until
 from task_server import TaskServer
 
@@ -273,3 +275,24 @@ def test_limits_of_children_are_refused_where_there_are_none(option: str) -> Non
     )
     with pytest.raises(DeclarationError, match=rf"'w': {option}=9 is about child processes"):
         handler.start_processes()
+
+
+@pytest.mark.parametrize("where", ["retiring", "alone"])
+def test_eviction_finds_a_task_in_a_child_that_retires_and_in_one_of_its_own(where: str, tmp_path: Path) -> None:
+    recycling = Recycling(max_tasks=1) if where == "retiring" else NEVER
+
+    async def main() -> None:
+        async with crew_of(samples.waits_for_file, samples.tells_process, recycling=recycling) as stage:
+            if where == "alone":
+                stage.crew._suspects.accuse(read_task(task_json("a", workflowInstanceId="w")))
+            future = stage.run(samples.waits_for_file, "a", path="/never", mark=str(tmp_path / "m"))
+            pid = int(await appears(tmp_path / "m"))
+            await seen(lambda: pid not in {link.pid for link in stage.crew._links()}, "another place")
+            stack = await stage.crew.evict(future, "it is overdue")
+            assert "waits_for_file" in stack
+            assert isinstance(future.exception(), Interrupted)
+            await seen(lambda: pid not in {link.pid for link in stage.crew.links}, "its end")
+            assert stage.crew.alive
+            assert stage.restarts == 0
+
+    _run(main)
