@@ -21,6 +21,8 @@ from crew_stage import appears, crew_of, result_of, seen
 from engine_fakes import task_json
 from event_log import Kind
 from podium.crew.alone import MOST_AT_ONCE
+from podium.crew.forkserver import Forked
+from podium.crew.launch import ForkServerLauncher
 from podium.polled import Interrupted, read_task
 from rig import Rig, until
 from task_server import Attempt, TaskServer
@@ -320,3 +322,36 @@ def test_deaths_alone_are_in_the_log_with_all_that_is_known(caplog: pytest.LogCa
     assert "it held 1 tasks: p\n" in alone
     assert "in end_process" in alone
     assert alone.endswith("attempt 1")  # the third is the same again
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_child_that_comes_when_nobody_wants_it_any_more_ends(turns: int) -> None:
+    """Stopped between the fork server's word that it is there, and the moment when whoever asked for it hears that."""
+
+    async def main() -> int:
+        async with crew_of(samples.returns_none) as stage:
+            launcher, pids = stage.launcher, []
+            assert isinstance(launcher, ForkServerLauncher)
+            asking = asyncio.create_task(launcher.launch([]))
+            handle = launcher._handle
+
+            def handling(frame: Any) -> None:
+                handle(frame)
+                if isinstance(frame, Forked):
+                    pids.append(frame.pid)
+                    if turns == 0:
+                        asking.cancel()
+
+            launcher._handle = handling  # type: ignore[method-assign]
+            await seen(lambda: pids, "the child")
+            for _ in range(turns - 1):
+                await asyncio.sleep(0)
+            asking.cancel()
+            (answer,) = await asyncio.gather(asking, return_exceptions=True)
+            if not isinstance(answer, BaseException):  # it was heard in time
+                answer.ends.close()
+            await seen(lambda: not Path(f"/proc/{pids[0]}").exists(), "its end")
+        return pids[0]
+
+    assert asyncio.run(main())
+    gc.collect()  # what is open is an error of the test

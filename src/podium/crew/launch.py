@@ -289,7 +289,12 @@ class ForkServerLauncher:
             with _handing_over(ours, theirs):
                 socket.send_fds(self._control, [b"f"], theirs.fds)
             self._waiting.append((forked, ours))
-        return await forked
+        try:
+            return await forked
+        except asyncio.CancelledError:
+            if forked.done() and not forked.cancelled():  # the child is there, and nobody knows it
+                ours.close()
+            raise
 
     async def close(self) -> None:
         """End the server."""
