@@ -221,6 +221,7 @@ class Stage:
     """A scripted server, and programs that run workers against it."""
 
     def __init__(self, server: FakeServer, folder: Path) -> None:
+        self.lag = Lag()
         self.queues = Queues(server)
         self.folder = folder
         self.go = folder / "go"
@@ -268,7 +269,12 @@ class Stage:
         until(lambda: all(map(has_begun, marks)), "the tasks running")
         return marks
 
+    def allowed(self, seconds: float) -> float:
+        """Return a limit for something that takes several processes their turns, on a machine that may be busy."""
+        return seconds + 10 * self.lag.worst
+
     def close(self) -> None:
+        self.lag.end()
         for running in self._started:
             running.kill()
 

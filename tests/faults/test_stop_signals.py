@@ -36,7 +36,7 @@ def finishes_what_fits(stage: Stage, group: bool, number: signal.Signals) -> Non
     stage.queues.give("work", path=str(stage.go), mark=str(late))
     stage.go.touch()
     report = program.report()
-    assert time.monotonic() - begun < 5.5
+    assert time.monotonic() - begun < stage.allowed(5.5)
     assert max(stage.queues.polls) <= begun + allowed
     assert stage.queues.statuses() == ["COMPLETED"] * 5
     assert not late.exists()
@@ -76,7 +76,7 @@ def test_A02_what_the_grace_period_is_too_short_for_runs_elsewhere_within_a_seco
     assert len(before) == 1
     at = first.signal()
     report = first.report()
-    assert time.monotonic() - at < 1 + GRACE_EXCEEDED
+    assert time.monotonic() - at < stage.allowed(1 + GRACE_EXCEEDED)
     assert (report["handed_back"], report["finished"], report["lost"]) == (5, 0, 0)
     returned = stage.queues.given_back()
     assert len(returned) == 5
@@ -85,7 +85,7 @@ def test_A02_what_the_grace_period_is_too_short_for_runs_elsewhere_within_a_seco
         {"kept": int(back.body["taskId"].removeprefix("task-"))} for back in returned
     ]
     until(lambda: all(mark.read_text() not in before for mark in marks), "the tasks elsewhere")
-    assert time.monotonic() - max(back.at for back in returned) < 1
+    assert time.monotonic() - max(back.at for back in returned) < stage.allowed(1)
     stage.go.touch()
     until(lambda: stage.queues.statuses().count("COMPLETED") == 5, "the results")
     ended_without_trace(first)
@@ -98,7 +98,7 @@ def test_A04_second_signal_ends_the_grace_period(stage: Stage) -> None:
     program.until_said("waiting for 5 tasks")
     at = program.signal()
     report = program.report()
-    assert time.monotonic() - at < 3
+    assert time.monotonic() - at < stage.allowed(3)
     assert (report["handed_back"], len(stage.queues.given_back())) == (5, 5)
     assert "stop asked again by SIGTERM: the grace period ends now" in program.said()
     ended_without_trace(program)
@@ -118,8 +118,8 @@ def test_A07_tasks_of_a_poll_that_was_open_are_given_back_and_none_is_started(st
     at = time.monotonic()
     gate.open()
     report = program.report()
-    assert time.monotonic() - at < 1 + GRACE_EXCEEDED
-    assert all(back.at - at < 1 for back in stage.queues.given_back())
+    assert time.monotonic() - at < stage.allowed(1 + GRACE_EXCEEDED)
+    assert all(back.at - at < stage.allowed(1) for back in stage.queues.given_back())
     assert len(stage.queues.given_back()) == 2
     assert (report["handed_back"], report["lost"], report["finished"]) == (2, 0, 0)
     assert len(stage.queues.polls) == 1
@@ -153,11 +153,10 @@ def test_A14_fifty_busy_workers_that_mind_no_signal_end_in_parallel(stage: Stage
     for pid in program.pids():
         if pid != program.process.pid:
             os.kill(pid, signal.SIGTERM)
-    lag = Lag()
     at = program.signal()
     report = program.report()
-    assert report["seconds"] < 1 + GRACE_EXCEEDED
-    assert time.monotonic() - at < 1 + GRACE_EXCEEDED + 10 * lag.end()  # fifty processes share a few cores
+    assert report["seconds"] < stage.allowed(1 + GRACE_EXCEEDED)
+    assert time.monotonic() - at < stage.allowed(1 + GRACE_EXCEEDED)
     assert (report["handed_back"], report["lost"]) == (50, 0)
     ended_without_trace(program)
 
@@ -167,7 +166,7 @@ def test_idle_workers_stop_within_a_second(stage: Stage) -> None:
     until(lambda: len(stage.queues.polls) > 3, "polls")
     at = program.signal()
     report = program.report()
-    assert time.monotonic() - at < 1
+    assert time.monotonic() - at < stage.allowed(1)
     assert sum(value for value in report.values() if isinstance(value, int)) == 0
 
 
@@ -179,7 +178,7 @@ def paused_and_resumed(stage: Stage, seconds: float) -> None:
     assert every(lambda: max(stage.queues.polls) < stopped + 0.1, seconds)
     resumed = program.signal(signal.SIGCONT)
     mark = stage.give_running(1)[0]
-    assert time.monotonic() - resumed < 1
+    assert time.monotonic() - resumed < stage.allowed(1)
     assert mark.exists()
     # The idle worker polls every 20 ms; what it has missed is not made up for.
     until(lambda: max(stage.queues.polls) > resumed + 0.5, "polls")
@@ -225,5 +224,5 @@ def test_abandoned_threads_are_counted(stage: Stage, tmp_path: Path) -> None:
     stage.give_running(2)
     at = program.signal()
     report = program.report()
-    assert time.monotonic() - at < 0.3 + GRACE_EXCEEDED
+    assert time.monotonic() - at < stage.allowed(0.3 + GRACE_EXCEEDED)
     assert (report["abandoned"], report["handed_back"], report["lost"]) == (2, 0, 0)

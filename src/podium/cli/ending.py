@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: How long threads that the user's modules have started may take to end, when everything else has.
-_THREADS: Final = 1.0
+_THREADS: Final = 0.5
 
 
 class ExitCode(IntEnum):
