@@ -139,15 +139,6 @@ def test_defect_04_no_child_outlives_a_terminated_parent(
         assert (task.status, task.retry_count) == ("SCHEDULED", 0)
 
 
-def test_second_signal_ends_the_grace_period(rig: Rig, launch: Callable[..., Program], tmp_path: Path) -> None:
-    program = launch(grace=60)
-    _, ids = running_tasks(rig, tmp_path)
-    program.process.terminate()
-    program.process.send_signal(signal.SIGINT)  # another number, so that the two cannot merge into one
-    assert program.end(timeout=10)[0] == 0
-    assert [rig.task(workflow_id).status for workflow_id in ids] == ["SCHEDULED"] * 2
-
-
 def test_signal_ends_a_program_that_does_not_join(rig: Rig, launch: Callable[..., Program], tmp_path: Path) -> None:
     program = launch(wait="threading.Event().wait()")
     go, ids = running_tasks(rig, tmp_path)
@@ -213,18 +204,6 @@ def test_signal_during_the_start_ends_it_without_waiting_for_the_server(tmp_path
         out, err = process.communicate(timeout=8)  # the request alone would take 60 s
     assert (process.returncode, out, err) == (0, "ended\n", "")
     assert [request.method for request in server.requests] == ["GET"]  # and nothing was polled
-
-
-@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
-def test_children_are_gone_two_seconds_after_a_killed_parent(
-    rig: Rig, launch: Callable[..., Program], tmp_path: Path, method: str
-) -> None:
-    program = launch(options=f"start_method={method!r}, processes=2")
-    running_tasks(rig, tmp_path)
-    program.process.kill()
-    begun = time.monotonic()
-    until(lambda: not any(map(alive, program.children)), "the children's end", deadline=2)
-    assert time.monotonic() - begun < 2
 
 
 def test_defect_06_join_goes_on_when_a_child_dies_and_is_restarted(
