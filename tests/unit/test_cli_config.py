@@ -58,6 +58,15 @@ def test_without_modules_the_settings_of_every_worker_are_shown(tmp_path: Path) 
     assert ["paused", "True", "CONDUCTOR_WORKER_ALL_PAUSED"] in rows(result.stdout)
 
 
+def test_spool_is_shown_as_the_folder_that_it_is(tmp_path: Path) -> None:
+    shown = rows(config(tmp_path, XDG_STATE_HOME="/somewhere").stdout)
+    assert ["spool", "True", "default"] in shown
+    assert ["spool_dir", "/somewhere/podium/spool", "default"] in shown
+    shown = rows(config(tmp_path, CONDUCTOR_SPOOL_DIR="/mine", CONDUCTOR_SPOOL="off").stdout)
+    assert ["spool", "False", "CONDUCTOR_SPOOL"] in shown
+    assert ["spool_dir", "/mine", "CONDUCTOR_SPOOL_DIR"] in shown
+
+
 def test_folder_is_scanned(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "billing.py").write_text(WORKERS)
