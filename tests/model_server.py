@@ -45,6 +45,8 @@ class ModelServer(FakeClient):
         self.known: dict[str, Known] = {}
         #: Ids of tasks whose output the server will never take.
         self.refused: set[str] = set()
+        #: Whether a worker that is not ours takes at once what is given back.
+        self.stranger_waits = False
         self._queue: deque[Known] = deque()
         self._numbers = itertools.count(1)
         self._response_timeout = response_timeout
@@ -168,8 +170,11 @@ class ModelServer(FakeClient):
             return
         if status == "IN_PROGRESS":
             task.status = "SCHEDULED"
-            pause = result.get("callbackAfterSeconds", 0)
-            asyncio.get_running_loop().call_later(pause, self._queue.append, task)
+            if back and self.stranger_waits:
+                self._give(task, "ok", "stranger")
+            else:
+                pause = result.get("callbackAfterSeconds", 0)
+                asyncio.get_running_loop().call_later(pause, self._queue.append, task)
         else:
             task.status = status
 

@@ -17,7 +17,7 @@ from podium.frames import Cause
 from podium.logs import Repeats
 from podium.models import TaskResultStatus
 from podium.outbox import LOOK_AGAIN, InThread, Outbox
-from podium.polled import failure, give_back_body, ids_of
+from podium.polled import failure, ids_of
 from podium.redelivery import LONGEST_WISH, Redelivery
 from podium.trouble import SharedTrouble
 from podium.updates import Updates, may_heal
@@ -339,12 +339,11 @@ class Delivery:
 
     async def give_back(self, task: PolledTask, worker_id: str) -> None:
         """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
-        body = give_back_body(task, worker_id)
         attempts = pauses = 0
         while True:
             attempts += 1
             try:
-                await self._updates.send_first(body, want_next=False)
+                await self._updates.give_back(task, worker_id)
             except PodiumError as error:
                 problem = error
                 if isinstance(error, CutError) and attempts == 1:

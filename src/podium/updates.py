@@ -10,11 +10,12 @@ import msgspec
 
 from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, SupersededError
 from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult
-from podium.polled import UNKNOWN_TASK
+from podium.polled import UNKNOWN_TASK, give_back_body
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
     from podium.frames import Outcome
+    from podium.polled import PolledTask
     from podium.waiting import Waiting
 
 logger = logging.getLogger("podium.delivery")
@@ -66,6 +67,26 @@ class Updates:
             self._has_v2 = False
             logger.info("the server has no update-v2 (%s): results are sent to POST /tasks from now on", error)
             return None
+
+    async def give_back(self, task: PolledTask, worker_id: str) -> None:
+        """Put a task back into its queue.
+
+        If the answer is lost, a look tells whether it has arrived: sent again, it would take the task from whoever has
+        it by now, and the task would run twice at once.
+        """
+        try:
+            await self.send_first(give_back_body(task, worker_id), want_next=False)
+        except CutError:
+            if not await self._gave_back(task.task_id, worker_id):
+                raise
+
+    async def _gave_back(self, task_id: str, worker_id: str) -> bool:
+        try:
+            async with asyncio.timeout(FIRST_ANSWER):
+                state = await self._client.get_task_state(task_id)
+        except (PodiumError, TimeoutError):
+            return False
+        return state.status != "IN_PROGRESS" or state.worker_id not in {worker_id, None}
 
     async def look(self, entry: Waiting) -> SupersededError | bool | None:
         """Ask the server about a task that it may have given up: it would not say so when the result comes.

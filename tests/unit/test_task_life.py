@@ -191,14 +191,19 @@ class TaskLife(RuleBasedStateMachine):
         self.play(passing(seconds))
 
     @precondition(lambda self: not self.server.is_down)
-    @rule(faults=st.sampled_from([[], ["cut before"], ["cut after"], ["slow"], ["cut after", "slow"]]))
-    def worker_restarts(self, faults: list[str]) -> None:
+    @rule(
+        faults=st.sampled_from([[], ["cut before"], ["cut after"], ["slow"], ["cut after", "slow"]]),
+        stranger_waits=st.booleans(),
+    )
+    def worker_restarts(self, faults: list[str], stranger_waits: bool) -> None:
         self.server.heal()
         self.play(passing(5.0))  # there is no disk here on which results could wait for the next start
         while self.stage.delivery.waiting:
             self.play(passing(5.0))
         self.server.update_faults.extend(faults)
+        self.server.stranger_waits = stranger_waits
         self.play(self._close())
+        self.server.stranger_waits = False
         self.stage = self.play(self._open())
 
     @invariant()

@@ -1,0 +1,68 @@
+"""A give-back whose answer was lost: sent again, it would take the task away from whoever has it by now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+import virtual_time
+from engine_fakes import FakeClient, task_json, unavailable
+from podium.errors import CutError
+from podium.models.tasks import TaskState
+from podium.polled import read_task
+from podium.updates import FIRST_ANSWER, Updates
+
+
+def arrived(client: FakeClient) -> bool:
+    """Give a task back over a connection that is cut; return whether that was taken for done."""
+    client.update_errors.append(CutError("cut"))
+
+    async def act() -> bool:
+        with contextlib.suppress(CutError):
+            await Updates(client).give_back(read_task(task_json("t")), "worker")
+            return True
+        return False
+
+    return virtual_time.run(act(), virtual_time.Clock())
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (TaskState(status="IN_PROGRESS", worker_id="worker"), False),
+        (TaskState(status="IN_PROGRESS"), False),
+        (TaskState(status="SCHEDULED", worker_id="worker"), True),
+        (TaskState(status="IN_PROGRESS", worker_id="somebody else"), True),
+        (TaskState(status="COMPLETED", worker_id="somebody else"), True),
+    ],
+)
+def test_I5_look_at_the_task_tells_whether_it_has_arrived(state: TaskState, expected: bool) -> None:
+    client = FakeClient()
+    client.states["t"] = state
+    assert arrived(client) is expected
+    assert len(client.updates) == len(client.looks) == 1
+
+
+def test_look_that_fails_tells_nothing() -> None:
+    client = FakeClient()
+    client.away = unavailable()
+    assert not arrived(client)
+
+
+def test_look_that_is_not_answered_is_given_up() -> None:
+    class Silent(FakeClient):
+        async def get_task_state(self, task_id: str) -> TaskState:
+            await asyncio.sleep(FIRST_ANSWER * 10)
+            raise AssertionError("nobody waited")
+
+    assert not arrived(Silent())
+
+
+def test_give_back_that_is_answered_needs_no_look() -> None:
+    client = FakeClient()
+    virtual_time.run(Updates(client).give_back(read_task(task_json("t")), "worker"), virtual_time.Clock())
+    assert client.looks == []
+    (update,) = client.updates
+    assert (update.way, update.body["status"]) == ("v1", "IN_PROGRESS")
