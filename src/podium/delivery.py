@@ -250,9 +250,11 @@ class Delivery:
 
     @staticmethod
     def _may_be_late(entry: Waiting) -> bool:
-        """Whether the server may have given the task up by now."""
+        """Whether the server may have given the task up by now, or, after an interim result, to somebody else."""
         timeout = entry.task.head.response_timeout_seconds
-        return entry.adopted or 0 < timeout <= asyncio.get_running_loop().time() - entry.since
+        if entry.adopted or entry.status is TaskResultStatus.IN_PROGRESS:
+            return True
+        return 0 < timeout <= asyncio.get_running_loop().time() - entry.since
 
     async def _after_failed_again(self, entry: Waiting, error: PodiumError) -> None:
         entry.problem = _bare(error)

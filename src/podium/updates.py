@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, SupersededError
-from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult
+from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult, TaskResultStatus
 from podium.polled import UNKNOWN_TASK, give_back_body
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
     from podium.frames import Outcome
+    from podium.models import TaskState
     from podium.polled import PolledTask
     from podium.waiting import Waiting
 
@@ -86,12 +87,14 @@ class Updates:
                 state = await self._client.get_task_state(task_id)
         except (PodiumError, TimeoutError):
             return False
-        return state.status != "IN_PROGRESS" or state.worker_id not in {worker_id, None}
+        return not _is_held(state, worker_id)
 
     async def look(self, entry: Waiting) -> SupersededError | bool | None:
         """Ask the server about a task that it may have given up: it would not say so when the result comes.
 
         Returns the error if that is so, True if it has this very result already, None if the result is to be sent.
+        An interim result that has arrived has put its task back into the queue: sent again, it would take the task from
+        whoever has it by now.
         """
         try:
             state = await self._client.get_task_state(entry.task.task_id)
@@ -102,7 +105,8 @@ class Updates:
                 raise
             return None  # whoever may not look may still report
         if state.status not in TERMINAL_TASK_STATUSES:
-            return None
+            is_interim = entry.status is TaskResultStatus.IN_PROGRESS
+            return True if is_interim and not _is_held(state, entry.worker_id) else None
         if state.status == entry.status and state.worker_id in {entry.worker_id, None}:
             return True
         return SupersededError(f"the task is {state.status}")
@@ -135,6 +139,11 @@ def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
     last = result.logs[-1]
     result.logs[-1] = TaskExecLog(log="\n".join([last.log, *rest]), created_time=last.created_time)
     return msgspec.json.encode(result)
+
+
+def _is_held(state: TaskState, worker_id: str) -> bool:
+    """Whether a task is still in that worker's hands, by what the server says."""
+    return state.status == "IN_PROGRESS" and state.worker_id in {worker_id, None}
 
 
 def may_heal(error: PodiumError) -> bool:

@@ -1,4 +1,4 @@
-"""A give-back whose answer was lost: sent again, it would take the task away from whoever has it by now."""
+"""Updates whose answer was lost: some, sent again, would take the task away from whoever has it by now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import contextlib
 import pytest
 
 import virtual_time
-from engine_fakes import FakeClient, task_json, unavailable
+from engine_fakes import FakeClient, Heard, outcome_for, task_json, unavailable
+from podium import TaskResultStatus
+from podium.delivery import Delivery
 from podium.errors import CutError
 from podium.models.tasks import TaskState
 from podium.polled import read_task
@@ -66,3 +68,32 @@ def test_give_back_that_is_answered_needs_no_look() -> None:
     assert client.looks == []
     (update,) = client.updates
     assert (update.way, update.body["status"]) == ("v1", "IN_PROGRESS")
+
+
+@pytest.mark.parametrize(
+    ("state", "times"),
+    [
+        (TaskState(status="IN_PROGRESS", worker_id="worker"), 2),
+        (TaskState(status="SCHEDULED", worker_id="worker"), 1),
+        (TaskState(status="IN_PROGRESS", worker_id="somebody else"), 1),
+    ],
+)
+def test_interim_result_that_has_arrived_is_not_sent_again(state: TaskState, times: int) -> None:
+    client = FakeClient()
+    client.states["t"] = state
+    client.update_errors.append(CutError("cut"))
+
+    async def act() -> Delivery:
+        delivery = Delivery(client, Heard())
+        running = asyncio.create_task(delivery.run())
+        task = read_task(task_json("t"))
+        outcome = outcome_for(task, TaskResultStatus.IN_PROGRESS, callbackAfterSeconds=5)
+        await delivery.report("type", "worker", task, outcome, want_next=False)
+        await asyncio.sleep(30)
+        running.cancel()
+        await asyncio.wait([running])
+        return delivery
+
+    delivery = virtual_time.run(act(), virtual_time.Clock())
+    assert len(client.updates) == times
+    assert delivery.waiting == 0
