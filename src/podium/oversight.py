@@ -19,7 +19,7 @@ from podium import stacks
 from podium.errors import NotFoundError, PodiumError
 from podium.frames import Cause
 from podium.lease import HEARTBEAT_SHARE, LeaseKeeper
-from podium.models import TERMINAL_TASK_STATUSES
+from podium.models import TERMINAL_TASK_STATUSES, Int64
 from podium.models.wire import Wire
 from podium.polled import UNREADABLE, Abandoned, Interrupted, failure, ids_of, was_cancelled
 from podium.schedule import Schedule
@@ -89,7 +89,7 @@ class UnwantedError(Exception):
 class _Definition(Wire):
     """What a polled task says of its definition's own time limit."""
 
-    timeout_seconds: int = 0
+    timeout_seconds: Int64 = 0
     timeout_policy: str = "TIME_OUT_WF"
 
 

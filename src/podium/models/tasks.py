@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec import field
@@ -170,6 +170,10 @@ class Task(Wire):
         )
 
 
+#: A number as the server has them. JSON knows larger ones, and nothing can be reckoned with those.
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class TaskHead(Wire):
     """The few fields of a task that the engine needs; the rest is read where the function runs."""
 
@@ -177,9 +181,9 @@ class TaskHead(Wire):
     workflow_instance_id: str
     #: Which task of the workflow it is: all its attempts have the same.
     reference_task_name: str = ""
-    response_timeout_seconds: int = 0
-    workflow_priority: int = 0
-    retry_count: int = 0
+    response_timeout_seconds: Int64 = 0
+    workflow_priority: Int64 = 0
+    retry_count: Int64 = 0
     #: Kept as it came: a task that is given back needs it again, because the server replaces it.
     output_data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
     #: Unread: it is a snapshot for information, and whatever is in it must not make the task unreadable.
