@@ -17,7 +17,8 @@ from checker import check
 from event_log import Kind
 from fake_server import Answer
 from odd_outcomes import ALL, RAISED
-from podium import Configuration, TaskHandler, Worker
+from podium import Configuration, TaskHandler, Worker, runner, trouble
+from podium.backoff import Backoff
 from rig import until
 from task_server import POLL_PATH, TaskServer
 
@@ -128,11 +129,17 @@ class Fuzzed:
         self.server.requests.clear()
         self.answers = [good, json.dumps(elements).encode()]
         begun = time.monotonic()
-        # A poll that fails is followed by a pause of 0.1 s at first; these follow one another, hence the patience.
         until(lambda: all(self.reports_of(task_id) for task_id in ids), f"reports of {ids}", deadline=20)
         assert time.monotonic() - begun < 20
         assert all(len(self.reports_of(task_id)) == 1 for task_id in ids)
         assert self.reports_of(ids[-1])[0]["status"] == "COMPLETED"
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pauses after failed polls short: they have tests of their own, and most answers here are failures."""
+    for module in (runner, trouble):
+        monkeypatch.setattr(module, "FAILURE_BACKOFF", Backoff(0.002, 0.01))
 
 
 def fuzz(examples: int) -> None:
@@ -157,12 +164,12 @@ def fuzz(examples: int) -> None:
 
 # The engine's threads draw numbers while Hypothesis draws examples, which it takes for the examples' doing.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
-def test_C14_poll_answers_and_inputs_of_any_shape() -> None:
+def test_C14_poll_answers_and_inputs_of_any_shape(short_pauses: None) -> None:
     fuzz(300)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
-def test_C14_twenty_thousand_poll_answers_of_any_shape() -> None:
+def test_C14_twenty_thousand_poll_answers_of_any_shape(short_pauses: None) -> None:
     fuzz(20_000)
