@@ -146,8 +146,9 @@ class Redelivery:
 
     def worked(self, *, waited: bool) -> None:
         """Note that the server took an update; ``waited`` says that it was one of the waiting."""
+        # Whatever failed in spite of the server's answers: it does take updates.
+        self._futile = 0
         if waited:
-            self._futile = 0
             self._window = min(self._window + 1, MOST_AT_ONCE)
         if self._some_later:
             self._open()

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from podium import TaskResultStatus, TaskUpdateCompleted, TaskUpdateFailure
 from podium import outbox as outbox_module
 from podium.delivery import Delivery
 from podium.endings import Endings
-from podium.errors import ApiError, AuthError, ConnectError, NotFoundError, PodiumError, SupersededError
+from podium.errors import ApiError, AuthError, ConnectError, CutError, NotFoundError, PodiumError, SupersededError
 from podium.lease import LeaseKeeper
 from podium.models import TaskState
 from podium.polled import read_task
@@ -283,6 +284,31 @@ def test_result_that_alone_fails_is_sent_again_soon_while_others_are_taken() -> 
         times = [update.at for update in stage.server.updates_of("a")]
         assert len(times) == 2
         assert 1 <= times[1] - times[0] < 1.2
+        assert stage.delivery.waiting == 0
+
+    play(act)
+
+
+def test_B14_result_that_is_cut_again_and_again_is_sent_every_two_seconds_while_others_are_taken() -> None:
+    """Neither as seldom as if the server took nothing, nor as often as it takes others."""
+
+    class Cutting(Server):
+        async def post_result(self, body: bytes) -> None:
+            await super().post_result(body)
+            if b'"unlucky"' in body and len(self.updates_of("unlucky")) < 9:
+                raise CutError("cut")
+
+    async def act() -> None:
+        stage = Stage(None, Cutting())
+        await stage.report("unlucky")
+        for number in range(200):
+            await stage.report(f"t{number}")
+            await asyncio.sleep(0.1)
+        times = [update.at for update in stage.server.updates_of("unlucky")]
+        assert len(times) == 9
+        pauses = [later - earlier for earlier, later in pairwise(times[2:])]
+        assert max(pauses) < 2.3
+        assert times[-1] - times[0] > 8
         assert stage.delivery.waiting == 0
 
     play(act)
