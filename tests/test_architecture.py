@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
-        "polled", "execution", "pool", "watch", "preparation", "member", "runner", "trouble", "delivery", "lease",
+        "polled", "execution", "pool", "watch", "preparation", "member", "runner", "hands", "trouble", "delivery", "lease",
         "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
         "announcer", "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates", "waiting",
     },

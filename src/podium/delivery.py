@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -89,13 +88,13 @@ class Delivery:
     def lets_pass(self, task_id: str) -> bool:
         """Whether a task that the server has handed out may run: not if its result waits, unless that was interim.
 
-        What is handed out again after an interim result means that the server has that; only its answer was lost. To
-        send it again would take the task out of the hands that hold it now.
+        What is handed out again after an interim result means that the server has that; its answer was lost, or is on
+        its way. To send it again would take the task out of the hands that hold it now.
         """
         entry = self._outbox.of_task(task_id)
         if entry is None:
             return True
-        if entry.status != TaskResultStatus.IN_PROGRESS or entry.due == math.inf:  # it is being sent
+        if entry.status != TaskResultStatus.IN_PROGRESS:
             return False
         self._let_go(entry)
         self.endings.finished += 1
@@ -233,13 +232,19 @@ class Delivery:
             verdict = await self._updates.look(entry) if self._may_be_late(entry) else None
             if verdict is None:
                 body = await self._outbox.body_of(entry)
+                if entry.settled:
+                    return
                 if body is None:
                     self._let_go(entry)
+                    self._trouble.forget(entry.task.task_id)
                     self.endings.lost += 1
                     return
                 await self._updates.send(body, want_next=False)
         except PodiumError as error:
-            await self._after_failed_again(entry, error)
+            if not entry.settled:
+                await self._after_failed_again(entry, error)
+            return
+        if entry.settled:  # its task was handed out again meanwhile: ``lets_pass``
             return
         if isinstance(verdict, SupersededError):
             await self._end_superseded(entry, verdict)

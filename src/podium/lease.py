@@ -66,7 +66,7 @@ class LeaseKeeper:
             if longest is None:
                 self.lift_limit(task)
             return
-        self.release(task)
+        self._drop(task.task_id)
         until = math.inf if longest is None else asyncio.get_running_loop().time() + longest
         lease = self._kept[task.task_id] = _Lease(task, until)
         self._plan_beat(lease, timeout * HEARTBEAT_SHARE)
@@ -82,9 +82,14 @@ class LeaseKeeper:
 
     def release(self, task: PolledTask) -> None:
         """Stop keeping a task's lease: the server has its result, it was given back, or nobody wants it."""
-        lease = self._kept.pop(task.task_id, None)
+        lease = self._kept.get(task.task_id)
+        if lease is not None and lease.task is task:  # it may have been handed out again, and be kept anew
+            self._drop(task.task_id)
+
+    def _drop(self, task_id: str) -> None:
+        lease = self._kept.pop(task_id, None)
         if lease is not None:
-            self._trouble.forget(task.task_id)
+            self._trouble.forget(task_id)
             if lease.beat is not None:
                 lease.beat.drop()
 

@@ -30,6 +30,7 @@ from podium.events import (
     TaskPaused,
 )
 from podium.frames import Cause, Outcome
+from podium.hands import Hands
 from podium.logs import Repeats
 from podium.models import LARGE_OUTPUT, MAX_OUTPUT, TaskResultStatus
 from podium.oversight import UnwantedError
@@ -97,8 +98,7 @@ class Runner:
         self.stopping = False
         self._wake = asyncio.Event()
         self._said_large = False
-        #: Ids of the tasks that are ours: those that wait for a slot, and those that have one.
-        self._in_hand: set[str] = set()
+        self._hands = Hands(worker, delivery, oversight.leases)
         self._waiting: deque[PolledTask] = deque()
         self._works: set[asyncio.Task[None]] = set()
         #: Monotonic time of the last answered poll; 0 before the first.
@@ -140,7 +140,7 @@ class Runner:
     @property
     def running(self) -> int:
         """How many slots are taken: by tasks that execute, or whose result is on its way, or by stuck code."""
-        return len(self._in_hand) - len(self._waiting) + self._crew.stuck(self._place)
+        return len(self._hands) - len(self._waiting) + self._crew.stuck(self._place)
 
     @property
     def held(self) -> int:
@@ -150,7 +150,7 @@ class Runner:
     @property
     def task_ids(self) -> list[str]:
         """The ids of the tasks in hand, also of those that wait for a slot."""
-        return list(self._in_hand)
+        return list(self._hands.ids)
 
     @property
     def works(self) -> set[asyncio.Task[None]]:
@@ -269,18 +269,7 @@ class Runner:
                 self._start_work(self._report_unreadable(PolledTask.of(error.ids), outcome))
             return None
         self._unreadable = 0
-        if task.task_id in self._in_hand or not self._delivery.lets_pass(task.task_id):
-            logger.warning("worker %r: task %s was handed out again while in hand", self._task_type, task.task_id)
-            return None
-        self._in_hand.add(task.task_id)
-        if self.worker.options.lease_extend_enabled:
-            self._leases.keep(task, self.worker.options.max_lease_seconds)
-        return task
-
-    def _let_go(self, task: PolledTask) -> None:
-        if not self._delivery.holds(task.task_id):  # its lease is kept until the server has its result
-            self._leases.release(task)
-        self._in_hand.remove(task.task_id)
+        return self._hands.take(task)
 
     def _start_work(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -302,6 +291,8 @@ class Runner:
             try:
                 outcome = await self._execute(task)
                 want_next = self._wants_next(outcome)
+                if outcome.status == TaskResultStatus.IN_PROGRESS:
+                    self._hands.going_back(task)
                 raw = await self._delivery.report(
                     self._task_type, self.worker_id, task, outcome, want_next=want_next
                 )  # fmt: skip
@@ -313,6 +304,7 @@ class Runner:
                 logger.info("task %s (%s) was %s: its result is dropped", task.task_id, self._task_type, end.status)
             except Interrupted:
                 self._announce_of(task, TaskGivenBack)
+                self._hands.going_back(task)
                 await self._delivery.give_back(task, self.worker_id)
                 logger.info("task %s (%s) was stopped and given back", task.task_id, self._task_type)
             except Abandoned:
@@ -322,8 +314,9 @@ class Runner:
                     "timeout", task.task_id, self._task_type,
                 )  # fmt: skip
             finally:
-                self._let_go(task)
-            task = None if raw is None else self._accept(raw)
+                task = self._hands.let_go(task)
+            if raw is not None:
+                task = self._accept(raw)
             if task is not None and self.stopping:
                 await self._give_back(task)
                 return
@@ -391,9 +384,11 @@ class Runner:
     async def _report_unreadable(self, task: PolledTask, outcome: Outcome) -> None:
         await self._delivery.report(self._task_type, self.worker_id, task, outcome, want_next=False)
 
-    async def _give_back(self, task: PolledTask) -> None:
-        """Put a task that never started back into its queue."""
-        try:
-            await self._delivery.give_back(task, self.worker_id)
-        finally:
-            self._let_go(task)
+    async def _give_back(self, task: PolledTask | None) -> None:
+        """Put a task that never started back into its queue, again if an open poll takes it out meanwhile."""
+        while task is not None:
+            self._hands.going_back(task)
+            try:
+                await self._delivery.give_back(task, self.worker_id)
+            finally:
+                task = self._hands.let_go(task)

@@ -636,6 +636,28 @@ def test_interim_result_whose_task_is_handed_out_again_is_not_sent_again(tmp_pat
     play(act)
 
 
+def test_interim_result_whose_task_is_handed_out_while_it_is_sent_has_arrived(tmp_path: Path) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.take_down()
+        task = read_task(task_json("a", responseTimeoutSeconds=60))
+        await stage.delivery.report(
+            "type", "me", task, outcome_for(task, TaskResultStatus.IN_PROGRESS), want_next=False
+        )  # fmt: skip
+        stage.server.bring_up()
+        stage.server.takes = 5.0
+        stage.delivery.note_answer(200)
+        await asyncio.sleep(1)
+        assert stage.server.under_way == 1
+        assert stage.delivery.lets_pass("a")
+        stage.leases.keep(read_task(task_json("a", responseTimeoutSeconds=60)))
+        await asyncio.sleep(10)
+        assert stage.leases.kept == 1
+        assert await stage.end() == Endings(finished=1)
+
+    play(act)
+
+
 # what came too late
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -172,6 +173,52 @@ def test_task_that_comes_back_after_its_report_runs_again(theatre: Theatre) -> N
     client = FakeClient(tasks("a"), tasks("a"))
     stage = theatre.show(seconds(0), client, slots=1, crew=FakeCrew(1, instantly=True))
     assert stage.crew.started == ["a", "a"]
+
+
+@pytest.mark.parametrize("by", ["interim result", "give-back"])
+def test_C05_task_that_comes_back_before_its_update_is_answered_runs_again(theatre: Theatre, by: str) -> None:
+    """The server hands a task out as soon as it has the update, and that answer may be the faster one."""
+    client = FakeClient(tasks("a"))
+
+    async def play(stage: Stage) -> None:
+        await passing()
+        client.gate = asyncio.Event()
+        if by == "give-back":
+            stage.crew.interrupt("a")
+        else:
+            stage.crew.finish("a", lambda task: outcome_for(task, TaskResultStatus.IN_PROGRESS))
+        client.poll_answers.append(tasks("a", responseTimeoutSeconds=10))
+        await passing(1)
+        assert stage.crew.started == ["a"]
+        client.gate.set()
+        await passing()
+        assert stage.crew.started == ["a", "a"]
+        assert stage.leases.kept == 1
+
+    stage = theatre.show(play, client, lease_extend_enabled=True)
+    assert stage.client.reported == [("a", "IN_PROGRESS"), ("a", "COMPLETED")]
+    assert (stage.runner.running, stage.leases.kept) == (0, 0)
+
+
+def test_C05_task_that_comes_back_while_it_is_given_back_at_the_end_is_given_back_again(theatre: Theatre) -> None:
+    client = FakeClient(tasks("a"))
+
+    async def play(stage: Stage) -> None:
+        await passing()
+        open_poll: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        client.poll_answers.append(open_poll)
+        await passing(1)
+        client.gate = asyncio.Event()
+        stage.crew.interrupt("a")
+        stage.runner.stop()
+        await passing()
+        open_poll.set_result(tasks("a"))
+        await passing()
+        client.gate.set()
+
+    stage = theatre.show(play, client)
+    assert stage.crew.started == ["a"]
+    assert stage.client.reported == [("a", "IN_PROGRESS"), ("a", "IN_PROGRESS")]
 
 
 BAD_TASKS = {
