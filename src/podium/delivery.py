@@ -19,7 +19,7 @@ from podium.outbox import LOOK_AGAIN, InThread, Outbox
 from podium.polled import failure, ids_of
 from podium.redelivery import LONGEST_WISH, Redelivery
 from podium.trouble import SharedTrouble
-from podium.updates import Updates, may_heal
+from podium.updates import Updates, may_have_arrived, may_heal
 from podium.waiting import Waiting, Watch
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
 #: At the end: how often to look whether all is done, and the seconds that the disk has in any case.
 _LOOK: Final = 0.01
 _LAST_WRITES: Final = 1.0
+#: How long requests may take to be broken off.
+_BREAKING_OFF: Final = 0.2
 
 
 class Delivery:
@@ -127,6 +129,8 @@ class Delivery:
         deadline = loop.time() + patience
         while self._redelivery.busy and loop.time() < deadline:  # noqa: ASYNC110 - once in an engine's life
             await asyncio.sleep(_LOOK)
+        # What the server has not answered by now is kept: a result must not end with the request that carries it.
+        await self._updates.break_off(_BREAKING_OFF)
         await self._redelivery.stop()
         try:
             async with asyncio.timeout(max(deadline - loop.time(), _LAST_WRITES)):
@@ -347,12 +351,15 @@ class Delivery:
     async def give_back(self, task: PolledTask, worker_id: str) -> None:
         """Put a task back into its queue. Its code must not be running any more: the server will hand it out."""
         attempts = pauses = 0
+        unsure = False
         while True:
             attempts += 1
             try:
-                await self._updates.give_back(task, worker_id)
+                if not (unsure and await self._updates.gave_back(task, worker_id)):
+                    await self._updates.give_back(task, worker_id)
             except PodiumError as error:
                 problem = error
+                unsure = unsure or may_have_arrived(error)
                 if isinstance(error, CutError) and attempts == 1:
                     continue
                 if not may_heal(error) or pauses >= len(self._retry_delays) or self._hurry.is_set():

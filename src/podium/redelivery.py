@@ -105,7 +105,7 @@ class Redelivery:
     def add(self, entry: Waiting, *, at_once: bool = False) -> None:
         """Schedule the next attempt of a result, after a failed one or at once."""
         now = self._now()
-        if self.hurried and not at_once:
+        if self._stopped or (self.hurried and not at_once):
             self._give_up(entry)
             return
         if at_once:

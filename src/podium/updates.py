@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, SupersededError
+from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, ServerError, SupersededError
 from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult, TaskResultStatus
 from podium.polled import UNKNOWN_TASK, give_back_body
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from podium.client import AsyncClient
     from podium.frames import Outcome
     from podium.models import TaskState
@@ -39,6 +42,36 @@ class Updates:
         self._client = client
         #: False once the server has shown that it has no update-v2.
         self._has_v2 = True
+        #: Limits of the first attempts to send results; and whether there is no time left for any.
+        self._limits: set[asyncio.Timeout] = set()
+        self._over = False
+
+    async def break_off(self, patience: float) -> None:
+        """Let no first attempt to send a result go on, or begin: whoever makes one gets CutError."""
+        self._over = True
+        now = asyncio.get_running_loop().time()
+        for limit in self._limits:
+            limit.reschedule(now)
+        while self._limits and asyncio.get_running_loop().time() < now + patience:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(0.001)
+
+    @asynccontextmanager
+    async def _of_result(self, seconds: float) -> AsyncIterator[None]:
+        """Give a request so many seconds, and none after ``break_off``; raises CutError when they are over."""
+        if self._over:
+            raise CutError("the worker stops")
+        begun = asyncio.get_running_loop().time()
+        limit = asyncio.timeout(seconds)
+        self._limits.add(limit)
+        try:
+            async with limit:
+                yield
+        except PodiumError:
+            raise
+        except TimeoutError:
+            raise CutError(f"no answer within {asyncio.get_running_loop().time() - begun:.0f} s") from None
+        finally:
+            self._limits.discard(limit)
 
     async def send_first(self, body: bytes, *, want_next: bool) -> bytes | None:
         """Send an update without much patience: a connection may have died silently, and the slot is held meanwhile.
@@ -46,13 +79,8 @@ class Updates:
         A server that is merely slow has the configured request timeout from the second attempt on.
         """
         limit = FIRST_ANSWER + len(body) / _SLOW_LINE
-        try:
-            async with asyncio.timeout(limit):
-                return await self.send(body, want_next=want_next)
-        except PodiumError:
-            raise
-        except TimeoutError:
-            raise CutError(f"no answer within {limit:.0f} s") from None
+        async with self._of_result(limit):
+            return await self.send(body, want_next=want_next)
 
     async def send(self, body: bytes, *, want_next: bool) -> bytes | None:
         """Send an update; return the next task's JSON if ``want_next`` and the server handed one out."""
@@ -76,15 +104,18 @@ class Updates:
         it by now, and the task would run twice at once.
         """
         try:
-            await self.send_first(give_back_body(task, worker_id), want_next=False)
-        except CutError:
-            if not await self._gave_back(task.task_id, worker_id):
-                raise
+            async with asyncio.timeout(FIRST_ANSWER):
+                await self._client.post_result(give_back_body(task, worker_id))
+        except (PodiumError, TimeoutError) as error:
+            problem = error if isinstance(error, PodiumError) else CutError(f"no answer within {FIRST_ANSWER:.0f} s")
+            if not (may_have_arrived(problem) and await self.gave_back(task, worker_id)):
+                raise problem from None
 
-    async def _gave_back(self, task_id: str, worker_id: str) -> bool:
+    async def gave_back(self, task: PolledTask, worker_id: str) -> bool:
+        """Whether the server is known to have taken a task back."""
         try:
             async with asyncio.timeout(FIRST_ANSWER):
-                state = await self._client.get_task_state(task_id)
+                state = await self._client.get_task_state(task.task_id)
         except (PodiumError, TimeoutError):
             return False
         return not _is_held(state, worker_id)
@@ -125,11 +156,10 @@ class Updates:
         await asyncio.sleep(_LOG_TICK)
         for number, chunk in enumerate(chunks):
             try:
-                async with asyncio.timeout(FIRST_ANSWER):
+                async with self._of_result(FIRST_ANSWER):
                     await self._client.append_task_log(task_id, chunk)
-            except (PodiumError, TimeoutError) as error:
-                problem = str(error) or f"no answer within {FIRST_ANSWER:.0f} s"
-                logger.warning("log lines of task %s are sent with its result, together: %s", task_id, problem)
+            except PodiumError as error:
+                logger.warning("log lines of task %s are sent with its result, together: %s", task_id, error)
                 return _with_joined_logs(outcome.body, chunks[number:])
         return outcome.body
 
@@ -149,6 +179,11 @@ def _is_held(state: TaskState, worker_id: str) -> bool:
 def may_heal(error: PodiumError) -> bool:
     """Whether the same request may be taken later; credentials that are refused now may be accepted then."""
     return isinstance(error, AuthError) or getattr(error, "retryable", False)
+
+
+def may_have_arrived(error: PodiumError) -> bool:
+    """Whether a request that failed so may have done its work: only the answer is missing, or is a gateway's."""
+    return getattr(error, "maybe_applied", isinstance(error, ServerError))
 
 
 def _may_lack_endpoint(error: ApiError) -> bool:

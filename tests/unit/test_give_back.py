@@ -11,7 +11,7 @@ import virtual_time
 from engine_fakes import FakeClient, Heard, outcome_for, task_json, unavailable
 from podium import TaskResultStatus
 from podium.delivery import Delivery
-from podium.errors import CutError
+from podium.errors import AnswerError, CutError, PodiumError, ServerError, TimeoutExceededError
 from podium.models.tasks import TaskState
 from podium.polled import read_task
 from podium.updates import FIRST_ANSWER, Updates
@@ -60,6 +60,28 @@ def test_look_that_is_not_answered_is_given_up() -> None:
             raise AssertionError("nobody waited")
 
     assert not arrived(Silent())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [CutError("cut"), TimeoutExceededError("late"), AnswerError("a web page"), ServerError(504, "Gateway Timeout")],
+    ids=lambda error: type(error).__name__,
+)
+def test_I5_give_back_that_may_have_arrived_is_looked_after_before_it_is_sent_again(error: PodiumError) -> None:
+    """Also when the first look is not answered either."""
+    client = FakeClient()
+    client.update_errors.append(error)
+    client.look_errors.append(unavailable())
+    client.states["t"] = TaskState(status="IN_PROGRESS", worker_id="somebody else")
+
+    async def act() -> Delivery:
+        delivery = Delivery(client, Heard())
+        await delivery.give_back(read_task(task_json("t")), "worker")
+        return delivery
+
+    delivery = virtual_time.run(act(), virtual_time.Clock())
+    assert len(client.updates) == 1
+    assert delivery.endings.handed_back == 1
 
 
 def test_give_back_that_is_answered_needs_no_look() -> None:

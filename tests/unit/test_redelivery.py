@@ -564,6 +564,21 @@ def test_A08_last_attempts_deliver_what_the_server_takes_by_then(tmp_path: Path)
     play(act)
 
 
+def test_A08_result_whose_first_answer_does_not_come_before_the_end_is_on_disk(tmp_path: Path) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        await asyncio.sleep(0)
+        stage.server.takes = 3600
+        reporting = asyncio.create_task(stage.report("a", "b"))
+        await asyncio.sleep(5)
+        assert await stage.end(patience=1) == Endings(spooled=2)
+        await asyncio.wait_for(reporting, 1)
+        assert len(files(tmp_path)) == 2
+        assert now() < START + 7
+
+    play(act)
+
+
 def test_B03_what_a_killed_process_has_left_is_delivered_and_its_leases_are_kept(tmp_path: Path) -> None:
     async def act() -> None:
         stage = Stage(tmp_path)
