@@ -5,8 +5,8 @@
 SLOTS in the environment is how many tasks run at once (10).
 
 Each task of the type "t" writes its id to the file MARKS, runs until the file GO exists, and returns. BYTES is the
-largest file that the program itself may write. It says "ready" and the process ids of its children when its worker
-runs, and "ended" at the end.
+largest file that the program and its children may write. It says "ready" and the process ids of its children when its
+worker runs, and "ended" at the end.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def work() -> dict[str, str]:
 
 
 def main() -> None:
+    if len(sys.argv) > 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
     handler = TaskHandler(
         Worker("t", work, thread_count=SLOTS, poll_interval=50, lease_extend_enabled=True),
         Configuration(server_api_url=sys.argv[1]), scan_for_annotated_workers=False, grace_seconds=3,
     )  # fmt: skip
     with handler:
         handler.start_processes()
-        if len(sys.argv) > 4:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
         print("ready", *handler.get_worker_status()[0]["pids"], flush=True)
         handler.join_processes()
     print("ended", flush=True)

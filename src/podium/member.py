@@ -182,7 +182,7 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]
 class _Member(asyncio.Protocol):
     """The child's end of the connection."""
 
-    def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable], attendance: Attendance) -> None:
+    def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable], attendance: Attendance | None) -> None:
         self._reader = reader
         owner = f"the event loop of worker process {multiprocessing.current_process().name!r}"
         self._pool = TaskPool(workers, self._deliver, attendance, owner=owner)
@@ -225,7 +225,7 @@ async def _serve(
     early: list[ToChild],
     workers: list[Runnable],
     beat_interval: float,
-    attendance: Attendance,
+    attendance: Attendance | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)

@@ -37,14 +37,16 @@ class Testimony(Descriptor):
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
-        """Make a file; return the parent's hold on it and the child's."""
+        """Make a file; return the parent's hold on it and the child's.
+
+        Where none is to be had, it is one that stays empty: children start and run all the same, and tell less.
+        """
         import fcntl  # not every system has it; without it no children are started
 
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("podium-testimony", os.MFD_CLOEXEC)
-        else:
-            fd, path = tempfile.mkstemp(prefix="podium-testimony-")
-            Path(path).unlink()
+        try:
+            fd = _new_file()
+        except OSError:
+            fd = os.open(os.devnull, os.O_RDWR)
         # Whoever writes, appends: the parent can empty the file at any time.
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
         return cls(fd), cls(os.dup(fd))
@@ -83,13 +85,28 @@ class Testimony(Descriptor):
 
     # the child's side
 
-    def open(self) -> Attendance:
-        """Let ``faulthandler`` write here from now on, and return the table in which threads say what they run."""
-        os.ftruncate(self._fd, _TABLE)
-        attendance = Attendance(memoryview(mmap.mmap(self._fd, _TABLE)).cast("Q"))
-        faulthandler.enable(file=self._fd, all_threads=True)
-        faulthandler.register(ASK, file=self._fd, all_threads=True, chain=False)
-        return attendance
+    def open(self) -> Attendance | None:
+        """Let ``faulthandler`` write here from now on, and return the table in which threads say what they run.
+
+        None if the file cannot hold one, as under a limit on the size of files: a child runs without it, and
+        ``faulthandler`` writes to standard error.
+        """
+        try:
+            faulthandler.enable(file=self._fd, all_threads=True)
+            faulthandler.register(ASK, file=self._fd, all_threads=True, chain=False)
+            os.ftruncate(self._fd, _TABLE)  # last: from now on the child may be asked
+            return Attendance(memoryview(mmap.mmap(self._fd, _TABLE)).cast("Q"))
+        except OSError:
+            faulthandler.enable(file=2, all_threads=True)
+            return None
+
+
+def _new_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("podium-testimony", os.MFD_CLOEXEC)
+    fd, path = tempfile.mkstemp(prefix="podium-testimony-")
+    Path(path).unlink()
+    return fd
 
 
 class Attendance:

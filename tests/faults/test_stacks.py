@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+import crash_samples
 import samples
-from crew_stage import appears, crew_of, seen
+from crew_stage import appears, crew_of, result_of, seen
 from podium import stacks
 
 
@@ -92,5 +93,23 @@ def test_stack_of_a_stopped_child_says_so_and_of_a_dead_one_too() -> None:
             os.kill(link.pid, signal.SIGKILL)
             await seen(lambda: not link.alive, "the end")
             assert (await link.stack()).startswith("(the process ")
+
+    _run(main)
+
+
+def test_children_run_where_no_file_for_testimony_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(38, "not here")
+
+    monkeypatch.setattr("podium.testimony._new_file", refuse)
+
+    async def main() -> None:
+        async with crew_of(samples.tells_process, crash_samples.crashes) as stage:
+            assert await stage.link.stack() == "(the process is not up to telling its stack yet)"
+            pid = stage.link.pid
+            assert result_of(await stage.run(samples.tells_process))["outputData"]["pid"] == pid
+            # Standard error is where a fault is told then.
+            reason = result_of(await stage.run(crash_samples.crashes, how="SIGSEGV"))["reasonForIncompletion"]
+            assert "killed by SIGSEGV in " in reason
 
     _run(main)
