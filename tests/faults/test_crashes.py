@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from event_log import Kind
 from podium.crew.alone import MOST_AT_ONCE
 from podium.crew.forkserver import Forked
 from podium.crew.launch import ForkServerLauncher
+from podium.crew.place import RestartPolicy
 from podium.polled import Interrupted, read_task
 from rig import Rig, until
 from task_server import Attempt, TaskServer
@@ -303,6 +306,60 @@ def test_child_that_cannot_be_started_leaves_nothing_open(
                     with pytest.raises(BlockingIOError):
                         await stage.launcher.launch([samples.returns_none])
                 assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    _run(main)
+
+
+def test_fork_that_fails_in_the_fork_server_costs_no_other_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container's limit of processes is reached just when a dead child is to be replaced."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "short_of_processes.py").write_text(
+        "import os\nfrom pathlib import Path\nreal, full = os.fork, Path(__file__).with_name('full')\n"
+        "def fork():\n    if full.exists():\n        raise BlockingIOError(11, 'no process to be had')\n"
+        "    return real()\n"
+        "os.fork = fork\n"
+        "def tells_process():\n    return {'pid': os.getpid()}\n"
+    )
+    module = importlib.import_module("short_of_processes")
+    monkeypatch.setattr(os, "fork", module.real)
+
+    async def main() -> None:
+        policy = RestartPolicy(backoff_seconds=0.1)
+        async with crew_of(module.tells_process, processes=2, policy=policy) as stage:
+            kept, lost = [member.link for member in stage.crew.members]
+            assert kept is not None
+            assert lost is not None
+            before = len(list(Path("/proc/self/fd").iterdir()))
+            (tmp_path / "full").touch()
+            os.kill(lost.pid, signal.SIGKILL)
+            await seen(lambda: "cannot be started: Resource temporarily unavailable" in caplog.text, "the complaint")
+            assert result_of(await stage.run(module.tells_process))["outputData"] == {"pid": kept.pid}
+            (tmp_path / "full").unlink()
+            await seen(lambda: stage.crew.alive, "the successor")
+            assert stage.crew.members[0].link is kept
+            assert stage.crew.members[0].restarts == 0
+            assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    _run(main)
+
+
+def test_fork_server_that_could_not_be_replaced_at_first_is_replaced_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(24, "no descriptor to be had")
+
+    async def main() -> None:
+        async with crew_of(samples.tells_process, policy=RestartPolicy(backoff_seconds=0.05)) as stage:
+            before = len(list(Path("/proc/self/fd").iterdir()))
+            with monkeypatch.context() as context:
+                context.setattr(subprocess, "Popen", refuse)
+                assert stage.launcher._process is not None  # type: ignore[attr-defined]
+                stage.launcher._process.kill()  # type: ignore[attr-defined]
+                await seen(lambda: stage.restarts >= 3, "attempts that fail")
+            await seen(lambda: stage.crew.alive, "the successor")
+            assert result_of(await stage.run(samples.tells_process))["outputData"]["pid"] == stage.link.pid
+            assert len(list(Path("/proc/self/fd").iterdir())) == before
 
     _run(main)
 

@@ -5,7 +5,7 @@ they share in memory. It is podium's own, and not multiprocessing's, so that the
 stays as it is.
 
     parent -> server    Preload, then one byte with the ends of a child's connections for each child to fork
-    server -> parent    Preloaded | PreloadFailed, then Forked(pid) and Exited(pid, status)
+    server -> parent    Preloaded | BootFailed, then Forked(pid) or NotForked(errno), and Exited(pid, status)
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ class Forked(msgspec.Struct, array_like=True, tag="forked"):
     pid: int
 
 
+class NotForked(msgspec.Struct, array_like=True, tag="not-forked"):
+    """The system had no room for a child; in the place of the answer that it was."""
+
+    errno: int
+
+
 class Exited(msgspec.Struct, array_like=True, tag="exited"):
     """A child ended; ``exit_code`` is negative for a signal, ``peak_memory`` is in bytes."""
 
@@ -55,7 +61,7 @@ class Exited(msgspec.Struct, array_like=True, tag="exited"):
     peak_memory: int
 
 
-FromServer = Preloaded | BootFailed | Forked | Exited
+FromServer = Preloaded | BootFailed | Forked | NotForked | Exited
 
 
 def main(control_fd: int) -> NoReturn:
@@ -108,17 +114,26 @@ def _fork_one(control: socket.socket, wake: tuple[int, int]) -> None:
     data, fds, _, _ = socket.recv_fds(control, 1, len(Ends._fields))
     if not data:
         os._exit(0)
-    pid = os.fork()
-    if pid == 0:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        control.close()
-        for fd in wake:
-            os.close(fd)
-        member.main(Ends.of(*fds))
+    try:
+        pid = os.fork()
+    except OSError as error:  # it must not be the end of the children that there are
+        answer: Forked | NotForked = NotForked(error.errno or 0)
+    else:
+        answer = Forked(pid)
+        if pid == 0:
+            _run_child(control, fds, wake)
     for fd in fds:
         os.close(fd)
-    control.sendall(encode(Forked(pid)))
+    control.sendall(encode(answer))
+
+
+def _run_child(control: socket.socket, fds: list[int], wake: tuple[int, int]) -> NoReturn:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    control.close()
+    for fd in wake:
+        os.close(fd)
+    member.main(Ends.of(*fds))
 
 
 def _report_exits(control: socket.socket) -> None:

@@ -20,7 +20,7 @@ import podium
 from podium import member
 from podium.answers import printable
 from podium.crew import orphans
-from podium.crew.forkserver import Exited, Forked, FromServer, Preload, Preloaded
+from podium.crew.forkserver import Exited, Forked, FromServer, NotForked, Preload, Preloaded
 from podium.ends import Ends
 from podium.errors import ConfigError, StartError
 from podium.frames import BootFailed, FrameReader, Preparation, WorkerRef, encode
@@ -260,10 +260,16 @@ class ForkServerLauncher:
     async def open(self) -> None:
         """Start the server and wait until it has imported the user's modules."""
         loop = asyncio.get_running_loop()
-        self._control, theirs = socket.socketpair()
+        control, theirs = socket.socketpair()
         code = f"from podium.crew import forkserver; forkserver.main({theirs.fileno()})"
-        self._process = _interpreter(code, [theirs.fileno()])
-        theirs.close()
+        try:
+            self._process = _interpreter(code, [theirs.fileno()])
+        except BaseException:
+            control.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = control
         self._opened = loop.create_future()
         self._control.setblocking(False)
         reader: FrameReader[FromServer] = FrameReader(FromServer)
@@ -319,10 +325,17 @@ class ForkServerLauncher:
     def _handle(self, frame: FromServer) -> None:
         assert self._opened is not None
         match frame:
+            case Preloaded() | BootFailed() if self._opened.done():  # who waited for it was cancelled
+                pass
             case Preloaded():
                 self._opened.set_result(frame)
             case BootFailed(message):
                 self._opened.set_exception(StartError(message))
+            case NotForked(number):
+                forked, ours = self._waiting.popleft()
+                ours.close()
+                if not forked.done():
+                    forked.set_exception(OSError(number, os.strerror(number)))
             case Forked(pid):
                 forked, ours = self._waiting.popleft()
                 child = self._children[pid] = Child(pid, ours)
