@@ -27,8 +27,9 @@ class Known:
 
     task_id: str
     status: str = "SCHEDULED"
-    #: Who polled it last.
+    #: Who polled it last, and how often it was handed out.
     worker: str = ""
+    polls: int = 0
 
 
 class ModelServer(FakeClient):
@@ -112,7 +113,7 @@ class ModelServer(FakeClient):
     async def get_task_state(self, task_id: str) -> TaskState:
         await self._begin(deque())
         task = self._find(task_id)
-        return TaskState(status=task.status, worker_id=task.worker or None)
+        return TaskState(status=task.status, worker_id=task.worker or None, poll_count=task.polls)
 
     async def append_task_log(self, task_id: str, message: str) -> None:
         await self._begin(deque())
@@ -147,13 +148,13 @@ class ModelServer(FakeClient):
         return taken
 
     def _give(self, task: Known, fault: str, worker: str) -> bytes:
-        task.status, task.worker = "IN_PROGRESS", worker
+        task.status, task.worker, task.polls = "IN_PROGRESS", worker, task.polls + 1
         in_vain = fault == "cut after"
         self._note(
             Kind.GIVEN_IN_VAIN if in_vain else Kind.GIVEN, task.task_id,
             worker=worker, response_timeout=self._response_timeout,
         )  # fmt: skip
-        return task_json(task.task_id, responseTimeoutSeconds=self._response_timeout)
+        return task_json(task.task_id, responseTimeoutSeconds=self._response_timeout, pollCount=task.polls)
 
     def _report(self, result: dict[str, Any], fault: str) -> None:
         task_id, status = result["taskId"], result["status"]

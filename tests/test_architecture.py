@@ -20,8 +20,8 @@ LAYERS: list[set[str]] = [
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {"transport", "tokens", "answers", "client", "sync", "registration"},
     {
-        "polled", "execution", "pool", "watch", "preparation", "member", "runner", "hands", "trouble", "delivery", "lease",
-        "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
+        "polled", "execution", "pool", "watch", "preparation", "member", "runner", "hands", "trouble", "delivery",
+        "lease", "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
         "announcer", "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates", "waiting",
     },
     {"crew", "status", "monitor", "drain", "engine", "lifecycle", "health", "plan", "instruments", "handler"},

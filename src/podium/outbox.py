@@ -115,7 +115,7 @@ class Outbox:
         return entries
 
     def _adopted(self, name: str, record: Record, size: int) -> Waiting:
-        task = PolledTask.stand_in(record.task_id, record.workflow_id, record.response_timeout)
+        task = PolledTask.stand_in(record.task_id, record.workflow_id, record.response_timeout, record.poll_count)
         now = asyncio.get_running_loop().time()
         return Waiting(
             task=task, task_type=record.task_type, worker_id=record.worker_id, status=record.status, body=None,
@@ -175,6 +175,7 @@ class Outbox:
         return Record(
             task_id=entry.task.task_id, workflow_id=entry.task.workflow_id, task_type=entry.task_type,
             worker_id=entry.worker_id, status=entry.status, response_timeout=entry.task.head.response_timeout_seconds,
+            poll_count=entry.task.head.poll_count,
             server=self._spool.server, host=self._spool.host, created=entry.created, attempts=entry.attempts,
             problem=str(entry.problem), body=msgspec.Raw(entry.body),
         )  # fmt: skip

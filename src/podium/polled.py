@@ -48,10 +48,11 @@ class PolledTask:
         return cls(b"", TaskHead(task_id=ids.task_id, workflow_instance_id=ids.workflow_instance_id))
 
     @classmethod
-    def stand_in(cls, task_id: str, workflow_id: str, response_timeout: int) -> PolledTask:
+    def stand_in(cls, task_id: str, workflow_id: str, response_timeout: int, poll_count: int) -> PolledTask:
         """Return what is left of a task whose result waits: enough to keep its lease."""
         head = TaskHead(
-            task_id=task_id, workflow_instance_id=workflow_id, response_timeout_seconds=response_timeout
+            task_id=task_id, workflow_instance_id=workflow_id, response_timeout_seconds=response_timeout,
+            poll_count=poll_count,
         )  # fmt: skip
         return cls(b"", head)
 

@@ -71,6 +71,8 @@ class Record(msgspec.Struct, kw_only=True):
     problem: str
     #: The update as it is sent.
     body: msgspec.Raw
+    #: How often the task had been handed out; 0 if that is not known.
+    poll_count: int = 0
 
 
 class _Version(msgspec.Struct):

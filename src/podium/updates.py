@@ -118,7 +118,7 @@ class Updates:
                 state = await self._client.get_task_state(task.task_id)
         except (PodiumError, TimeoutError):
             return False
-        return not _is_held(state, worker_id)
+        return not _is_held(state, task, worker_id)
 
     async def look(self, entry: Waiting) -> SupersededError | bool | None:
         """Ask the server about a task that it may have given up: it would not say so when the result comes.
@@ -137,7 +137,7 @@ class Updates:
             return None  # whoever may not look may still report
         if state.status not in TERMINAL_TASK_STATUSES:
             is_interim = entry.status is TaskResultStatus.IN_PROGRESS
-            return True if is_interim and not _is_held(state, entry.worker_id) else None
+            return True if is_interim and not _is_held(state, entry.task, entry.worker_id) else None
         if state.status == entry.status and state.worker_id in {entry.worker_id, None}:
             return True
         return SupersededError(f"the task is {state.status}")
@@ -171,9 +171,14 @@ def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
     return msgspec.json.encode(result)
 
 
-def _is_held(state: TaskState, worker_id: str) -> bool:
-    """Whether a task is still in that worker's hands, by what the server says."""
-    return state.status == "IN_PROGRESS" and state.worker_id in {worker_id, None}
+def _is_held(state: TaskState, task: PolledTask, worker_id: str) -> bool:
+    """Whether a task is still in the hands that it was handed to, by what the server says.
+
+    The worker may be the same after it was handed out again; the count of that is not.
+    """
+    counts = {state.poll_count, task.head.poll_count}
+    same_count = len(counts) == 1 or 0 in counts  # a server, or an older file, may not tell
+    return state.status == "IN_PROGRESS" and state.worker_id in {worker_id, None} and same_count
 
 
 def may_heal(error: PodiumError) -> bool:

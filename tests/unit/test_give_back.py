@@ -23,7 +23,7 @@ def arrived(client: FakeClient) -> bool:
 
     async def act() -> bool:
         with contextlib.suppress(CutError):
-            await Updates(client).give_back(read_task(task_json("t")), "worker")
+            await Updates(client).give_back(read_task(task_json("t", pollCount=3)), "worker")
             return True
         return False
 
@@ -35,6 +35,8 @@ def arrived(client: FakeClient) -> bool:
     [
         (TaskState(status="IN_PROGRESS", worker_id="worker"), False),
         (TaskState(status="IN_PROGRESS"), False),
+        (TaskState(status="IN_PROGRESS", worker_id="worker", poll_count=3), False),
+        (TaskState(status="IN_PROGRESS", worker_id="worker", poll_count=4), True),  # it came, and went to us again
         (TaskState(status="SCHEDULED", worker_id="worker"), True),
         (TaskState(status="IN_PROGRESS", worker_id="somebody else"), True),
         (TaskState(status="COMPLETED", worker_id="somebody else"), True),

@@ -184,6 +184,8 @@ class TaskHead(Wire):
     response_timeout_seconds: Int64 = 0
     workflow_priority: Int64 = 0
     retry_count: Int64 = 0
+    #: How often this attempt was handed out, this time included: after a give-back or an interim result it is more.
+    poll_count: Int64 = 0
     #: Kept as it came: a task that is given back needs it again, because the server replaces it.
     output_data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
     #: Unread: it is a snapshot for information, and whatever is in it must not make the task unreadable.
@@ -202,3 +204,4 @@ class TaskState(Wire):
 
     status: str
     worker_id: str | None = None
+    poll_count: Int64 = 0
