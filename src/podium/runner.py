@@ -218,10 +218,10 @@ class Runner:
         until_warning = self._full_since + CAPACITY_SKIPS * interval - now
         if until_warning <= 0:  # it was said
             await self._pause(None)
-        elif not await self._pause(until_warning):
+        elif not await self._pause(until_warning) and (often := self._repeats.due("capacity")) is not None:
             logger.warning(
-                "worker %r is at capacity: %d of %d slots are busy, %d polls were skipped in %.1f s",
-                self._task_type, self.running, self.slots, CAPACITY_SKIPS, CAPACITY_SKIPS * interval,
+                "worker %r is at capacity: %d of %d slots are busy, %d polls were skipped in %.1f s%s",
+                self._task_type, self.running, self.slots, CAPACITY_SKIPS, CAPACITY_SKIPS * interval, often,
             )  # fmt: skip
 
     async def _poll(self, count: int) -> None:

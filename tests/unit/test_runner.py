@@ -465,6 +465,23 @@ def test_busy_worker_that_polls_now_and_then_is_not_at_capacity(
     assert caplog.messages == []
 
 
+def test_worker_that_is_at_capacity_most_of_the_time_says_so_once_a_minute(
+    theatre: Theatre, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.logs.time", theatre.clock)
+
+    async def play(stage: Stage) -> None:
+        for number in range(10):
+            await passing(11)
+            stage.crew.finish(str(number))
+
+    client = FakeClient(*(tasks(str(number)) for number in range(10)))
+    theatre.show(play, client, slots=1)
+    first, second = caplog.messages
+    assert first.endswith("100 polls were skipped in 10.0 s")
+    assert second.endswith("(7 times in 66 s)")
+
+
 def test_crew_that_is_down_is_not_a_worker_at_capacity(theatre: Theatre, caplog: pytest.LogCaptureFixture) -> None:
     crew = FakeCrew(0)
 
