@@ -374,7 +374,7 @@ class Delivery:
                 self.endings.handed_back += 1
                 return
         self._trouble.forget(task.task_id)
-        if isinstance(problem, NotFoundError):
+        if isinstance(problem, NotFoundError) and problem.means_task:
             self.endings.finished += 1
             logger.info("task %s is not given back, as the server knows it no more: %s", task.task_id, problem)
             return

@@ -185,8 +185,20 @@ class AuthError(ApiError):
     """The server refused the credentials or the token (401, 403)."""
 
 
+#: Beginnings of the messages with which a server says that it knows a task, or its workflow, not or no more.
+_UNKNOWN_TASK = ("Task not found", "No such task", "No such workflow")
+
+
 class NotFoundError(ApiError):
     """What the request names does not exist (404)."""
+
+    @property
+    def means_task(self) -> bool:
+        """Whether the server itself says that it does not know a task or workflow.
+
+        A 404 in other words may be a gateway's that has no server behind it just now, and tells nothing of them.
+        """
+        return self.message.startswith(_UNKNOWN_TASK)
 
 
 class ConflictError(ApiError):

@@ -44,8 +44,6 @@ _ANSWER_SECONDS: Final = 10.0
 PATIENCE: Final = 1.0
 #: The state of a task whose workflow was removed or restarted: the server has it no more.
 REMOVED: Final = "REMOVED"
-#: How a server says so.
-_UNKNOWN_TASK: Final = ("Task not found", "No such task", "No such workflow")
 
 
 class Crew(Protocol):
@@ -216,7 +214,7 @@ class Oversight:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return (await self._client.get_task_state(task.task_id)).status
         except NotFoundError as error:
-            return REMOVED if error.message.startswith(_UNKNOWN_TASK) else ""
+            return REMOVED if error.means_task else ""
         except (PodiumError, TimeoutError) as error:
             logger.debug("task %s could not be looked at: %s", task.task_id, error)
             return ""

@@ -21,8 +21,6 @@ _encode = msgspec.json.encode
 
 #: What the decoders raise for a task that is not JSON, not UTF-8, of wrong types, or nested too deeply.
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-#: Parts of the messages with which a server says that task or workflow, not the endpoint, is unknown.
-UNKNOWN_TASK: Final = ("No such task", "No such workflow")
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the work was stopped, and will be done elsewhere

@@ -44,7 +44,8 @@ _GATEWAY: Final = frozenset({502, 503, 504})
 
 def is_outage(error: PodiumError) -> bool:
     """Whether no other update would have fared better."""
-    return isinstance(error, TransportError) or (isinstance(error, ApiError) and error.status in _OUTAGE)
+    astray = isinstance(error, NotFoundError) and not error.means_task
+    return astray or isinstance(error, TransportError) or (isinstance(error, ApiError) and error.status in _OUTAGE)
 
 
 class Redelivery:
@@ -238,7 +239,8 @@ class Redelivery:
     def _probes(self) -> bool:
         """Whether looking if the server is back makes sense: it is away, and nothing is asked of it just now."""
         down = self._down
-        away = isinstance(down, TransportError) or (isinstance(down, ApiError) and down.status in _GATEWAY)
+        away = isinstance(down, TransportError | NotFoundError)
+        away = away or (isinstance(down, ApiError) and down.status in _GATEWAY)
         return away and not self.hurried and not self._under_way and len(self._outbox) > 0
 
     async def _probe(self) -> None:
@@ -246,9 +248,10 @@ class Redelivery:
         try:
             async with asyncio.timeout(PROBE_PATIENCE):
                 await self._client.get_task_state(entry.task.task_id)
-        except NotFoundError:
-            self.answered()
-        except (PodiumError, TimeoutError):
+        except (PodiumError, TimeoutError) as error:
+            if isinstance(error, NotFoundError) and error.means_task:
+                self.answered()
+                return
             self._next_probe = self._now() + PROBE_PAUSE
         else:
             self.answered()

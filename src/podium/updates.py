@@ -11,7 +11,7 @@ import msgspec
 
 from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, ServerError, SupersededError
 from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult, TaskResultStatus
-from podium.polled import UNKNOWN_TASK, give_back_body
+from podium.polled import give_back_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,9 +129,9 @@ class Updates:
         """
         try:
             state = await self._client.get_task_state(entry.task.task_id)
-        except NotFoundError as error:
-            return SupersededError(str(error))
         except ApiError as error:
+            if isinstance(error, NotFoundError) and error.means_task:
+                return SupersededError(str(error))
             if may_heal(error) and not isinstance(error, AuthError):
                 raise
             return None  # whoever may not look may still report
@@ -182,8 +182,12 @@ def _is_held(state: TaskState, task: PolledTask, worker_id: str) -> bool:
 
 
 def may_heal(error: PodiumError) -> bool:
-    """Whether the same request may be taken later; credentials that are refused now may be accepted then."""
-    return isinstance(error, AuthError) or getattr(error, "retryable", False)
+    """Whether the same request may be taken later.
+
+    Credentials that are refused now may be accepted then, and a gateway may find its server again.
+    """
+    astray = isinstance(error, NotFoundError) and not error.means_task
+    return astray or isinstance(error, AuthError) or getattr(error, "retryable", False)
 
 
 def may_have_arrived(error: PodiumError) -> bool:
@@ -193,4 +197,4 @@ def may_have_arrived(error: PodiumError) -> bool:
 
 def _may_lack_endpoint(error: ApiError) -> bool:
     """Whether it may be update-v2 itself that is missing: a 404 that does not speak of a task, or a 405."""
-    return error.status == 405 or (error.status == 404 and not error.message.startswith(UNKNOWN_TASK))
+    return error.status == 405 or (isinstance(error, NotFoundError) and not error.means_task)

@@ -723,6 +723,22 @@ def test_result_that_the_server_has_already_is_not_superseded(tmp_path: Path) ->
     play(act)
 
 
+def test_B12_page_of_a_gateway_that_has_lost_its_server_ends_no_result(tmp_path: Path) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.take_down(NotFoundError(404, "404 page not found"))
+        await stage.report("a", responseTimeoutSeconds=5)
+        await asyncio.sleep(60)
+        assert stage.delivery.waiting == len(files(tmp_path)) == 1
+        stage.server.bring_up()
+        up = now()
+        await asyncio.sleep(3)
+        assert stage.server.accepted_after(up) == ["a"]
+        assert await stage.end() == Endings(finished=1)
+
+    play(act)
+
+
 def test_task_that_is_gone_has_its_result_kept(tmp_path: Path) -> None:
     async def act() -> None:
         stage = Stage(tmp_path)
