@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -36,11 +37,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds before the second, third and fourth attempt to send a result.
 UPDATE_RETRY_DELAYS: Final = (10.0, 20.0, 30.0)
-#: At the end: how often to look whether all is done, and the seconds that the disk has in any case.
+#: At the end: how often to look whether all is done, and the seconds that each last step has in any case.
 _LOOK: Final = 0.01
 _LAST_WRITES: Final = 1.0
-#: How long requests may take to be broken off.
-_BREAKING_OFF: Final = 0.2
 
 
 class Delivery:
@@ -130,7 +129,7 @@ class Delivery:
         while self._redelivery.busy and loop.time() < deadline:  # noqa: ASYNC110 - once in an engine's life
             await asyncio.sleep(_LOOK)
         # What the server has not answered by now is kept: a result must not end with the request that carries it.
-        await self._updates.break_off(_BREAKING_OFF)
+        await self._updates.break_off(_LAST_WRITES)
         await self._redelivery.stop()
         try:
             async with asyncio.timeout(max(deadline - loop.time(), _LAST_WRITES)):
@@ -139,7 +138,9 @@ class Delivery:
         except TimeoutError:
             logger.error("the disk does not answer: results may not be written")  # noqa: TRY400
         self._count_left()
-        await self._outbox.close()
+        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold up the end; its lock ends with us
+            async with asyncio.timeout(_LAST_WRITES):
+                await self._outbox.close()
 
     def _count_left(self) -> None:
         left = list(self._outbox)

@@ -315,10 +315,12 @@ class Outbox:
         """Close the spool."""
         if self._usable and self._spool is not None:
             self._usable = False
-            with contextlib.suppress(OSError):
-                await self._in_thread(self._spool.close)
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+            try:
+                with contextlib.suppress(OSError):
+                    await self._in_thread(self._spool.close)
+            finally:
+                if self._thread is not None:
+                    self._thread.shutdown(wait=False)
 
     async def _in_own_thread(self, work: Callable[..., R], *arguments: Any) -> R:
         if self._thread is None:

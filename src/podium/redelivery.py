@@ -94,8 +94,9 @@ class Redelivery:
 
     @property
     def busy(self) -> bool:
-        """Whether some result has its last attempt still before it."""
-        return any(not entry.given_up for entry in self._outbox)
+        """Whether some result has its last attempt still before it, or in its last word, after it."""
+        sending = any(entry is not None for entry in self._under_way.values())
+        return sending or any(not entry.given_up for entry in self._outbox)
 
     @property
     def forbidden(self) -> PodiumError | None:

@@ -138,7 +138,7 @@ class Updates:
         if state.status not in TERMINAL_TASK_STATUSES:
             is_interim = entry.status is TaskResultStatus.IN_PROGRESS
             return True if is_interim and not _is_held(state, entry.task, entry.worker_id) else None
-        if state.status == entry.status and state.worker_id in {entry.worker_id, None}:
+        if _is_end_of(state.status, entry.status) and state.worker_id in {entry.worker_id, None}:
             return True
         return SupersededError(f"the task is {state.status}")
 
@@ -169,6 +169,12 @@ def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
     last = result.logs[-1]
     result.logs[-1] = TaskExecLog(log="\n".join([last.log, *rest]), created_time=last.created_time)
     return msgspec.json.encode(result)
+
+
+def _is_end_of(status: str, result: str) -> bool:
+    """Whether a task may have that status because of such a result: a failure of an optional task counts as success."""
+    failed = result in {TaskResultStatus.FAILED, TaskResultStatus.FAILED_WITH_TERMINAL_ERROR}
+    return status == result or (failed and status == "COMPLETED_WITH_ERRORS")
 
 
 def _is_held(state: TaskState, task: PolledTask, worker_id: str) -> bool:

@@ -579,6 +579,43 @@ def test_A08_result_whose_first_answer_does_not_come_before_the_end_is_on_disk(t
     play(act)
 
 
+def test_last_word_of_a_result_that_is_refused_at_the_end_is_seen_through() -> None:
+    async def act() -> None:
+        stage = Stage(None)
+        stage.server.take_down()
+        await stage.report("a")
+        stage.server.bring_up()
+        stage.server.update_errors.append(ApiError.of(400)(400, "no"))
+        stage.server.takes = 0.5
+        assert await stage.end() == Endings(finished=1)
+        assert stage.server.reported[-1] == ("a", "FAILED_WITH_TERMINAL_ERROR")
+
+    play(act)
+
+
+def test_E01_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        await asyncio.sleep(0.1)
+
+        async def hanging(work: Callable[..., T], *arguments: Any) -> T:
+            await asyncio.sleep(3600)
+            return work(*arguments)
+
+        stage.delivery._outbox._in_thread = hanging
+        stage.server.take_down()
+        reporting = asyncio.create_task(stage.report("a"))
+        await asyncio.sleep(1)
+        begun = now()
+        assert await stage.end(patience=1) == Endings(lost=1)
+        assert now() - begun < 4
+        await reporting
+        os.close(stage.spool._lock)  # type: ignore[union-attr]
+
+    play(act)
+    assert "the disk does not answer" in caplog.text
+
+
 def test_B03_what_a_killed_process_has_left_is_delivered_and_its_leases_are_kept(tmp_path: Path) -> None:
     async def act() -> None:
         stage = Stage(tmp_path)
@@ -719,6 +756,25 @@ def test_result_that_the_server_has_already_is_not_superseded(tmp_path: Path) ->
         assert server.updates == []
         assert await successor.end() == Endings(finished=1)
         assert successor.delivery.superseded == 0
+
+    play(act)
+
+
+@pytest.mark.parametrize("status", [TaskResultStatus.FAILED, TaskResultStatus.FAILED_WITH_TERMINAL_ERROR])
+def test_failure_of_an_optional_task_that_the_server_has_already_is_not_superseded(
+    tmp_path: Path, status: TaskResultStatus
+) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.take_down()
+        task = read_task(task_json("a", responseTimeoutSeconds=5))
+        await stage.delivery.report("type", "me", task, outcome_for(task, status), want_next=False)
+        await asyncio.sleep(10)
+        stage.server.states["a"] = TaskState(status="COMPLETED_WITH_ERRORS", worker_id="me")
+        stage.server.bring_up()
+        await asyncio.sleep(3)
+        assert (stage.delivery.superseded, stage.delivery.waiting) == (0, 0)
+        assert await stage.end() == Endings(finished=1)
 
     play(act)
 
