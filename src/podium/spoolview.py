@@ -93,7 +93,12 @@ class SpoolView:
             if not kept.folder.name.startswith(PREFIX):
                 yield folder
                 return
-            lock = locked(folder)
+            try:
+                lock = locked(folder)
+            except FileNotFoundError:
+                raise SpoolError(f"{kept.key} is gone: a worker has just taken it over") from None
+            except OSError as error:
+                raise SpoolError(f"{kept.folder} cannot be locked: {error.strerror}") from None
             if lock is None:
                 raise SpoolError(f"{kept.key} is held by a running worker, which delivers it itself; stop it first")
             try:
@@ -109,7 +114,12 @@ class SpoolView:
         except (FileNotFoundError, SpoolError):
             return
         with contextlib.closing(folder):
-            state = self._state_of(folder)
+            try:
+                state = self._state_of(folder)
+            except FileNotFoundError:  # its worker has just ended, or another one has taken it over
+                return
+            except OSError as error:
+                raise SpoolError(f"{folder.path} cannot be locked: {error.strerror}") from None
             for file in folder.names():
                 if file != LOCK and file.endswith(SUFFIX):
                     with contextlib.suppress(OSError):  # it may be delivered just now

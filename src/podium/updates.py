@@ -118,7 +118,7 @@ class Updates:
                 state = await self._client.get_task_state(task.task_id)
         except (PodiumError, TimeoutError):
             return False
-        return not _is_held(state, task, worker_id)
+        return not is_held(state, task.head.poll_count, worker_id)
 
     async def look(self, entry: Waiting) -> SupersededError | bool | None:
         """Ask the server about a task that it may have given up: it would not say so when the result comes.
@@ -136,8 +136,9 @@ class Updates:
                 raise
             return None  # whoever may not look may still report
         if state.status not in TERMINAL_TASK_STATUSES:
-            is_interim = entry.status is TaskResultStatus.IN_PROGRESS
-            return True if is_interim and not _is_held(state, entry.task, entry.worker_id) else None
+            is_interim = entry.status == TaskResultStatus.IN_PROGRESS  # a text, if an earlier process has left it
+            poll_count = entry.task.head.poll_count
+            return True if is_interim and not is_held(state, poll_count, entry.worker_id) else None
         if _is_end_of(state.status, entry.status) and state.worker_id in {entry.worker_id, None}:
             return True
         return SupersededError(f"the task is {state.status}")
@@ -177,12 +178,12 @@ def _is_end_of(status: str, result: str) -> bool:
     return status == result or (failed and status == "COMPLETED_WITH_ERRORS")
 
 
-def _is_held(state: TaskState, task: PolledTask, worker_id: str) -> bool:
+def is_held(state: TaskState, poll_count: int, worker_id: str) -> bool:
     """Whether a task is still in the hands that it was handed to, by what the server says.
 
     The worker may be the same after it was handed out again; the count of that is not.
     """
-    counts = {state.poll_count, task.head.poll_count}
+    counts = {state.poll_count, poll_count}
     same_count = len(counts) == 1 or 0 in counts  # a server, or an older file, may not tell
     return state.status == "IN_PROGRESS" and state.worker_id in {worker_id, None} and same_count
 

@@ -171,6 +171,15 @@ def test_resend_keeps_what_would_be_lost(path: Path, server: FakeServer, answer:
     assert not server.to("/api/tasks")
 
 
+def test_resend_does_not_take_a_task_from_its_next_holder(path: Path, server: FakeServer) -> None:
+    server.otherwise(json_answer({"status": "SCHEDULED", "workerId": "me"}))
+    let_go(opened(path, server.url, record(server.url, "a", status="IN_PROGRESS")))
+    result = podium("resend", "a")
+    assert result.exit_code == 1
+    assert "the server has it already" in result.output
+    assert not server.to("/api/tasks")
+
+
 def test_resend_is_for_the_server_that_the_result_is_for(path: Path, server: FakeServer) -> None:
     let_go(opened(path, "http://other/api", record("http://other/api", "a")))
     result = podium("resend", "a")

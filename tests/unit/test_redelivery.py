@@ -616,6 +616,23 @@ def test_E01_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path, caplog: py
     assert "the disk does not answer" in caplog.text
 
 
+def test_I5_interim_result_of_a_killed_process_is_not_sent_again_if_it_has_arrived(tmp_path: Path) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.take_down()
+        task = read_task(task_json("a"))
+        outcome = outcome_for(task, TaskResultStatus.IN_PROGRESS)
+        await stage.delivery.report("type", "me", task, outcome, want_next=False)
+        stage.kill()
+        successor = Stage(tmp_path)
+        successor.server.states["a"] = TaskState(status="SCHEDULED", worker_id="me")
+        await asyncio.sleep(20)
+        assert successor.server.updates == []
+        assert await successor.end() == Endings(finished=1)
+
+    play(act)
+
+
 def test_B03_what_a_killed_process_has_left_is_delivered_and_its_leases_are_kept(tmp_path: Path) -> None:
     async def act() -> None:
         stage = Stage(tmp_path)

@@ -13,10 +13,11 @@ from rich.table import Table
 from podium.answers import harmless, printable
 from podium.config import Configuration, masked_url
 from podium.errors import NotFoundError, PodiumError
-from podium.models import TERMINAL_TASK_STATUSES
+from podium.models import TERMINAL_TASK_STATUSES, TaskResultStatus
 from podium.spool import folder_of
 from podium.spoolview import Kept, SpoolView
 from podium.sync import Client
+from podium.updates import is_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,4 +149,6 @@ def _why_not(client: Client, record: Record) -> str | None:
         return f"nobody waits for it: {error}"
     if state.status in TERMINAL_TASK_STATUSES:
         return f"nobody waits for it: the task is {state.status}; drop deletes it"
+    if record.status == TaskResultStatus.IN_PROGRESS and not is_held(state, record.poll_count, record.worker_id):
+        return "the server has it already, and the task is in its queue, or in other hands; drop deletes it"
     return None
