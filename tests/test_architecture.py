@@ -24,14 +24,14 @@ LAYERS: list[set[str]] = [
         "lease", "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
         "announcer", "endings", "outbox", "redelivery", "spool", "spoolfile", "spoolview", "updates", "waiting",
     },
-    {"crew", "status", "monitor", "drain", "engine", "lifecycle", "health", "plan", "instruments", "handler"},
+    {"crew", "status", "monitor", "drain", "parts", "engine", "lifecycle", "health", "plan", "instruments", "handler"},
     {"server", "testing", "cli", "demo", "compat", "migrate", "__main__"},
 ]  # fmt: skip
 #: What a crew child loads: never these.
 NOT_IN_CHILDREN = {
     "transport", "client", "runner", "delivery", "lease", "schedule", "oversight", "engine", "handler", "server", "cli",
     "metrics", "schema", "selfcheck", "discovery", "registration", "compat", "outbox", "redelivery", "spool",
-    "spoolfile", "updates",
+    "spoolfile", "updates", "parts",
 }  # fmt: skip
 
 

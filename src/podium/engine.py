@@ -8,26 +8,20 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from podium.client import AsyncClient
 from podium.crew import orphans
 from podium.crew.logs import ChildLogs
-from podium.crew.process import ProcessCrew
-from podium.crew.thread import ThreadCrew
-from podium.delivery import Delivery
 from podium.drain import Drain, StopRequests
 from podium.errors import NoWorkerLeftError, PodiumError, StartError
 from podium.events import EventDispatcher
 from podium.loops import loop_factory, start_all
 from podium.monitor import Monitor
-from podium.oversight import Oversight
+from podium.parts import Parts
 from podium.registration import keep_registering
-from podium.runner import Runner
 from podium.selfcheck import SelfCheck
-from podium.spool import spool_of
-from podium.status import AnyCrew, describe_runner
+from podium.status import describe_runner
 from podium.transport import Transport
 
 if TYPE_CHECKING:
@@ -35,6 +29,8 @@ if TYPE_CHECKING:
 
     from podium.drain import DrainReport
     from podium.plan import Plan
+    from podium.runner import Runner
+    from podium.status import AnyCrew
     from podium.transport import RequestHook
 
 logger = logging.getLogger(__name__)
@@ -53,36 +49,6 @@ _WITHOUT_WORKERS: Final = 10.0
 _LAST_WORDS: Final = 5.0
 
 
-@dataclass
-class _Parts:
-    """What a running engine consists of; made and used on its loop only."""
-
-    client: AsyncClient
-    delivery: Delivery
-    oversight: Oversight
-    crews: list[AnyCrew] = field(default_factory=list)
-    #: Each runner with its crew.
-    runners: list[tuple[Runner, AnyCrew]] = field(default_factory=list)
-    #: The asyncio task of each runner's loop.
-    polls: dict[Runner, asyncio.Task[None]] = field(default_factory=dict)
-    #: Set when the registration of every task definition has been tried.
-    registered_once: asyncio.Event = field(default_factory=asyncio.Event)
-    registering: asyncio.Task[None] | None = None
-
-    def only_runners(self) -> list[Runner]:
-        return [runner for runner, _ in self.runners]
-
-    def wake_runners(self) -> None:
-        for runner, _ in self.runners:
-            runner.wake()
-
-    def set_paused(self, name: str, paused: bool) -> bool:
-        found = [runner for runner, _ in self.runners if runner.worker.task_definition_name == name]
-        for runner in found:
-            runner.set_paused(paused)
-        return bool(found)
-
-
 class Engine:
     """Runs a plan once: ``start`` it, ``request_stop``, ``wait`` for its end. The methods may be called anywhere."""
 
@@ -91,7 +57,7 @@ class Engine:
         self._events = EventDispatcher(plan.listeners)
         self._child_logs = ChildLogs()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._thread = threading.Thread(target=self._run, name="podium-engine", daemon=True)
         self._monitor = Monitor(self, plan.monitoring) if plan.monitoring.enabled else None
         #: Monotonic time of the loop's last sign of life; 0 before the first and after its end.
@@ -172,7 +138,7 @@ class Engine:
         while not self._ended.wait(_SIGNAL_LATENCY):
             pass
 
-    def call(self, function: Callable[[_Parts], R]) -> R:
+    def call(self, function: Callable[[Parts], R]) -> R:
         """Run a function on the engine's loop, with its parts, and return its result; StartError if it has ended."""
         result: concurrent.futures.Future[R] = concurrent.futures.Future()
 
@@ -232,7 +198,7 @@ class Engine:
         transport = Transport(self._plan.configuration, on_request=self._plan.on_request)
         async with contextlib.aclosing(transport):
             client = AsyncClient(transport=transport)
-            self._parts = parts = self._parts_with(client)
+            self._parts = parts = Parts.of(client, self._plan, self._events)
             transport.on_request = _both(self._plan.on_request, parts.delivery.note_answer)
             try:
                 started = await self._start_unless_stopped(parts)
@@ -244,16 +210,7 @@ class Engine:
             finally:
                 await self._stop_crews(parts)
 
-    def _parts_with(self, client: AsyncClient) -> _Parts:
-        plan = self._plan
-        oversight = Oversight(client)
-        delivery = Delivery(
-            client, self._events, plan.update_retry_delays,
-            leases=oversight.leases, spool=spool_of(plan.configuration), watch=plan.watch,
-        )  # fmt: skip
-        return _Parts(client, delivery, oversight)
-
-    async def _start_unless_stopped(self, parts: _Parts) -> bool:
+    async def _start_unless_stopped(self, parts: Parts) -> bool:
         """Start the crews and register definitions; return False if a stop was asked for before that was done."""
         assert self._stop_asked is not None
         if self._stop:  # asked before there was a loop
@@ -275,7 +232,7 @@ class Engine:
         finally:
             stop.cancel()
 
-    async def _serve(self, parts: _Parts, selfcheck: SelfCheck) -> None:
+    async def _serve(self, parts: Parts, selfcheck: SelfCheck) -> None:
         """Run until a stop is asked for, or something of podium fails; then drain."""
         assert self._stop_asked is not None
         ticks: asyncio.Task[Any] = asyncio.create_task(self._tick())
@@ -322,60 +279,32 @@ class Engine:
         self._parts.polls[runner].cancel()
         self._parts.polls[runner] = asyncio.create_task(runner.run())
 
-    async def _start_crews(self, parts: _Parts) -> None:
+    async def _start_crews(self, parts: Parts) -> None:
         plan = self._plan
         if plan.launcher is not None:
             await plan.launcher.open()
         for crew_plan in plan.crews:
-            crew: AnyCrew
-            if crew_plan.runnables is not None:
-                crew = ThreadCrew(crew_plan.runnables, plan.monitoring.beat_interval, parts.wake_runners)
-            else:
-                assert crew_plan.boot is not None
-                assert plan.launcher is not None
-                functions = [worker.function for worker in crew_plan.workers]
-                crew = ProcessCrew(
-                    crew_plan.boot,
-                    functions,
-                    crew_plan.processes,
-                    plan.launcher,
-                    plan.restart,
-                    lambda: self._on_crew_change(parts),
-                    plan.on_restart,
-                    self._child_logs,
-                    recycling=crew_plan.recycling,
-                    on_recycle=plan.on_recycle,
-                    max_crashes=[worker.options.max_crashes for worker in crew_plan.workers],
-                )
-            parts.crews.append(crew)
-            for place, (worker, worker_id) in enumerate(zip(crew_plan.workers, crew_plan.worker_ids, strict=True)):
-                slots = worker.options.thread_count * crew_plan.processes
-                runner = Runner(
-                    worker, worker_id, slots, crew, place,
-                    client=parts.client, delivery=parts.delivery, oversight=parts.oversight,
-                    events=self._events,
-                )  # fmt: skip
-                parts.runners.append((runner, crew))
+            parts.add_crew(crew_plan, plan, self._child_logs, lambda: self._on_crew_change(parts))
         await start_all(crew.start() for crew in parts.crews)
         for runner, crew in parts.runners:
             logger.info("%s", describe_runner(runner, crew))
-        workers = [runner.worker for runner, _ in parts.runners]
+        workers = [runner.worker for runner in parts.only_runners()]
         parts.registering = asyncio.create_task(keep_registering(parts.client, workers, parts.registered_once))
 
-    async def _drain(self, parts: _Parts) -> None:
+    async def _drain(self, parts: Parts) -> None:
         for crew in parts.crews:
             crew.wind_down()
-        runners = [runner for runner, _ in parts.runners]
+        runners = parts.only_runners()
         drain = Drain(self._stop, runners, parts.polls.values, parts.delivery, lambda: self._stop_crews(parts))
         self.drain_report = await drain.run()
 
-    def _on_crew_change(self, parts: _Parts) -> None:
+    def _on_crew_change(self, parts: Parts) -> None:
         """Let the runners look again, unless there is nothing left for them to look at."""
         parts.wake_runners()
         if parts.crews and all(crew.deserted for crew in parts.crews):
             self._deserted.set()
 
-    async def _stop_crews(self, parts: _Parts) -> None:
+    async def _stop_crews(self, parts: Parts) -> None:
         if parts.registering is not None:
             parts.registering.cancel()
         crews, parts.crews = parts.crews, []
