@@ -246,7 +246,9 @@ def _is_of(task: Task, runner: Runner) -> bool:
 
 def _delay_of(task: Task) -> float:
     """Return for how many seconds a task may be hidden, at most."""
-    jitter = (task.task_definition or {}).get("backoffJitterMs") or 0
+    jitter = (task.task_definition or {}).get("backoffJitterMs")
+    if not isinstance(jitter, int):  # the server may keep anything there
+        jitter = 0
     return float(task.callback_after_seconds + task.start_delay_in_seconds + jitter / 1000)
 
 

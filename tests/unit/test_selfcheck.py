@@ -290,3 +290,12 @@ def test_server_that_does_not_tell_is_not_asked_again(caplog: pytest.LogCaptureF
     scene.minutes(5)
     assert len(scene.server.asked) == 5
     assert caplog.messages == []
+
+
+def test_definition_with_odd_values_does_not_end_the_looks(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    scene.server.sizes = {"greet": 1}
+    scene.server.waiting = [waiting_task(taskDefinition={"name": "greet", "backoffJitterMs": "soon"})]
+    scene.minutes(6)
+    (record,) = caplog.records
+    assert "task t1 of workflow w1 is due" in record.getMessage()
