@@ -170,7 +170,10 @@ def test_failed_branch_without_retries_fails_the_workflow(stage: Stage) -> None:
     stage.take(other)
     stage.fail(stage.take(one))
     assert stage.ended(workflow_id)["status"] == "FAILED"
-    assert statuses(stage, workflow_id) == {"fork": "COMPLETED", "a": "FAILED", "b": "CANCELED", "join": "CANCELED"}
+    seen = statuses(stage, workflow_id)
+    # The real server looks at a join by itself now and then: if that was just before the workflow ended, it has failed.
+    assert seen.pop("join") in {"CANCELED", "FAILED"}
+    assert seen == {"fork": "COMPLETED", "a": "FAILED", "b": "CANCELED"}
 
 
 def test_optional_failure_in_a_branch_lets_the_join_complete_with_errors(stage: Stage) -> None:
