@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,7 +13,7 @@ from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult, TaskR
 from podium.polled import give_back_body
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Coroutine
 
     from podium.client import AsyncClient
     from podium.frames import Outcome
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from podium.waiting import Waiting
 
 logger = logging.getLogger("podium.delivery")
+
+R = TypeVar("R")
 
 #: How long the first attempt waits for its answer: these seconds, and the time that a line of so many bytes a second
 #: takes for the body.
@@ -55,17 +56,17 @@ class Updates:
         while self._limits and asyncio.get_running_loop().time() < now + patience:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(0.001)
 
-    @asynccontextmanager
-    async def _of_result(self, seconds: float) -> AsyncIterator[None]:
-        """Give a request so many seconds, and none after ``break_off``; raises CutError when they are over."""
+    async def _first(self, request: Coroutine[Any, Any, R], seconds: float) -> R:
+        """Await a request so many seconds, and not at all after ``break_off``; raises CutError when they are over."""
         if self._over:
+            request.close()
             raise CutError("the worker stops")
         begun = asyncio.get_running_loop().time()
         limit = asyncio.timeout(seconds)
         self._limits.add(limit)
         try:
             async with limit:
-                yield
+                return await request
         except PodiumError:
             raise
         except TimeoutError:
@@ -79,8 +80,7 @@ class Updates:
         A server that is merely slow has the configured request timeout from the second attempt on.
         """
         limit = FIRST_ANSWER + len(body) / _SLOW_LINE
-        async with self._of_result(limit):
-            return await self.send(body, want_next=want_next)
+        return await self._first(self.send(body, want_next=want_next), limit)
 
     async def send(self, body: bytes, *, want_next: bool) -> bytes | None:
         """Send an update; return the next task's JSON if ``want_next`` and the server handed one out."""
@@ -157,8 +157,7 @@ class Updates:
         await asyncio.sleep(_LOG_TICK)
         for number, chunk in enumerate(chunks):
             try:
-                async with self._of_result(FIRST_ANSWER):
-                    await self._client.append_task_log(task_id, chunk)
+                await self._first(self._client.append_task_log(task_id, chunk), FIRST_ANSWER)
             except PodiumError as error:
                 logger.warning("log lines of task %s are sent with its result, together: %s", task_id, error)
                 return _with_joined_logs(outcome.body, chunks[number:])
