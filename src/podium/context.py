@@ -89,13 +89,18 @@ class Cancellation:
 
     async def wait_on_loop(self) -> None:
         """Wait on the running loop until it is asked."""
-        event = asyncio.Event()
+        waiter = (asyncio.get_running_loop(), asyncio.Event())
         with self._making:
             if not self._asked:
-                self._waiters.append((asyncio.get_running_loop(), event))
+                self._waiters.append(waiter)
             else:
-                event.set()
-        await event.wait()
+                waiter[1].set()
+        try:
+            await waiter[1].wait()
+        finally:  # who gave up waiting, as in a loop of wait_for, must not be remembered as long as the task runs
+            with self._making:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
         self.notice()
 
 

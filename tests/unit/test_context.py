@@ -231,3 +231,17 @@ def test_loop_that_is_closed_meanwhile_is_no_trouble() -> None:
     asyncio.run(give_up())
     cancellation.ask()
     assert cancellation.asked
+
+
+def test_who_gives_up_waiting_for_the_cancellation_is_forgotten() -> None:
+    cancellation = Cancellation()
+
+    async def main() -> None:
+        for _ in range(3):
+            waiter = asyncio.create_task(cancellation.wait_on_loop())
+            await asyncio.sleep(0)
+            waiter.cancel()
+            await asyncio.wait([waiter])
+
+    asyncio.run(main())
+    assert cancellation._waiters == []
