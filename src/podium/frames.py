@@ -92,9 +92,10 @@ class Exit(_Frame, tag="exit"):
 
 
 class Ready(_Frame, tag="ready"):
-    """The child has imported everything and can run tasks."""
+    """The child has imported everything and can run tasks. ``memory`` is what it has resident, in bytes."""
 
     pid: int
+    memory: int = 0
 
 
 class BootFailed(_Frame, tag="boot-failed"):

@@ -231,7 +231,7 @@ async def _serve(
     sock.setblocking(False)
     _, member = await loop.create_unix_connection(lambda: _Member(reader, workers, attendance), sock=sock)
     beat(loop, beat_interval, lambda lag: member.send(Beat(lag, resident_memory())))
-    member.send(Ready(os.getpid()))
+    member.send(Ready(os.getpid(), resident_memory()))
     for frame in early:
         member.handle(frame)
     await member.ended

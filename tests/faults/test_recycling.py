@@ -257,6 +257,46 @@ def test_child_goes_on_while_no_successor_can_be_had(
     assert re.search(r"although it has run 1 tasks \(max_tasks=1\): .*no process to be had", caplog.text)
 
 
+def test_child_whose_successor_cannot_be_had_is_spared_although_tasks_and_memory_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with crew_of(samples.tells_process, recycling=Recycling(max_tasks=1)) as stage:
+            attempts = 0
+
+            async def refusing(functions: Any) -> Any:
+                nonlocal attempts
+                attempts += 1
+                raise OSError(11, f"no process to be had for {functions}")
+
+            stage.launcher.launch = refusing  # type: ignore[method-assign]
+            for _ in range(20):
+                await stage.run(samples.tells_process)
+            await seen(lambda: "could not be replaced" in caplog.text, "the complaint")
+            for _ in range(20):
+                await stage.run(samples.tells_process)
+            assert attempts == 1
+
+    _run(main)
+
+
+def test_limit_of_memory_that_no_child_can_keep_is_told_and_does_not_replace_without_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.crew.link.RETRY_SECONDS", 1.0)
+
+    async def main() -> None:
+        async with crew_of(samples.tells_process, recycling=Recycling(max_rss_mb=1)) as stage:
+            begun, old = time.monotonic(), stage.link
+            await seen(lambda: stage.crew.members[0].recycles == 1, "the replacement")  # a beat comes each 0.2 s
+            assert time.monotonic() - begun > 0.9
+            assert stage.link is not old
+
+    _run(main)
+    (told,) = [text for text in caplog.messages if "raise max_rss_mb" in text]
+    assert re.match(r"stage: max_rss_mb=1 is less than a worker process needs before its first task \(\d+ MB\)", told)
+
+
 def test_replacements_are_counted_in_the_metrics_apart_from_restarts() -> None:
     collector = MetricsCollector()
     with TaskServer() as server:

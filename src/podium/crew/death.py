@@ -11,7 +11,6 @@ from typing import Final
 
 from podium import stacks
 from podium.answers import printable
-from podium.crew.launch import describe_exit
 from podium.execution import MAX_REASON
 
 #: How long after the count of kills has risen a child may be one of those killed, in seconds.
@@ -92,6 +91,18 @@ class Death:
     @property
     def _is_kill(self) -> bool:
         return self.exit_code == -signal.SIGKILL
+
+
+def describe_exit(code: int | None) -> str:
+    """Return an exit code in words: ``killed by SIGKILL``, ``exited with code 1``."""
+    if code is None:
+        return "ended in an unknown way"
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exited with code {code}"
 
 
 def indented(words: str) -> str:

@@ -393,15 +393,3 @@ def _watch(child: Child, not_its_own: int = 0) -> None:
             loop.call_soon_threadsafe(child.set_exited, code, peak if peak > not_its_own else 0)
 
     threading.Thread(target=watch, name=f"podium-wait-{child.pid}", daemon=True).start()
-
-
-def describe_exit(code: int | None) -> str:
-    """Return an exit code in words: ``killed by SIGKILL``, ``exited with code 1``."""
-    if code is None:
-        return "ended in an unknown way"
-    if code < 0:
-        try:
-            return f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"killed by signal {-code}"
-    return f"exited with code {code}"

@@ -14,7 +14,7 @@ from podium import stacks
 from podium.answers import printable
 from podium.crew.death import OOM_KILLS, Death, fault_in
 from podium.crew.inquiry import stack_of
-from podium.crew.recycling import NEVER
+from podium.crew.recycling import NEVER, RETRY_SECONDS
 from podium.crew.streams import ErrorStream, RecordStream
 from podium.errors import StartError
 from podium.frames import (
@@ -115,6 +115,10 @@ class ChildLink(asyncio.Protocol):
         self._errors = ErrorStream(child.ends.errors, logs)
         self._allowance = allowance
         self._ageing: asyncio.TimerHandle | None = None
+        #: Monotonic time until which tasks and memory, or memory, use up nothing.
+        self._spared_until = self._memory_spared_until = 0.0
+        #: What to say if the child had as much memory as it may at its start; empty if it had not.
+        self.born_large = ""
         #: Whether the child is to end as soon as it has finished what it has.
         self._retiring = False
         self.spent: asyncio.Future[str] = self._loop.create_future()
@@ -197,7 +201,7 @@ class ChildLink(asyncio.Protocol):
         self.busy[worker] += 1
         self._transport.write(encode(Run(key, worker, task.raw)))
         if key >= self._allowance.tasks:
-            self._spend(self._allowance.tasks_used())
+            self._spend(self._allowance.tasks_used(), unless_before=self._spared_until)
 
     def holds(self, future: asyncio.Future[Outcome]) -> bool:
         """Whether this child executes the task whose outcome that is."""
@@ -241,13 +245,16 @@ class ChildLink(asyncio.Protocol):
     def _key_of(self, future: asyncio.Future[Outcome]) -> int | None:
         return next((key for key, entry in self._in_hand.items() if entry.future is future), None)
 
-    def _spend(self, why: str) -> None:
-        if not self.spent.done():
+    def _spend(self, why: str, *, unless_before: float = 0.0) -> None:
+        if not self.spent.done() and time.monotonic() >= unless_before:
             self.spent.set_result(why)
 
     def spare(self, seconds: float) -> None:
-        """Let ``spent`` resolve again, so many seconds from now."""
+        """Let ``spent`` resolve again, so many seconds from now and no sooner."""
         why, self.spent = self.spent.result(), self._loop.create_future()
+        self._spared_until = time.monotonic() + seconds
+        if self._ageing is not None:
+            self._ageing.cancel()
         self._ageing = self._loop.call_later(seconds, self._spend, why)
 
     def retire(self) -> None:
@@ -370,8 +377,12 @@ class ChildLink(asyncio.Protocol):
                 case Beat(lag, memory):
                     self.lag, self.memory, self._peak = lag, memory, max(memory, self._peak)
                     if memory >= self._allowance.memory:
-                        self._spend(self._allowance.memory_used(memory))
-                case Ready():
+                        spared_until = max(self._spared_until, self._memory_spared_until)
+                        self._spend(self._allowance.memory_used(memory), unless_before=spared_until)
+                case Ready(memory=memory):
+                    if memory >= self._allowance.memory:  # so has its successor
+                        self.born_large = self._allowance.born_large(memory)
+                        self._memory_spared_until = time.monotonic() + RETRY_SECONDS
                     self._ready.set_result(None)
                 case BootFailed(message):
                     self._ready.set_exception(StartError(f"{self.title}: {message}"))

@@ -97,6 +97,8 @@ class Member:
         self._repeats = Repeats()
         #: Whether the last thing that the log says of this place is that nothing runs there.
         self._said_down = False
+        #: Whether the log says that a child is too large before it has done anything.
+        self._said_large = False
 
     async def start(self) -> None:
         """Start a child and wait until it can run tasks; raises StartError if it cannot."""
@@ -117,6 +119,9 @@ class Member:
     def _take_in(self, link: ChildLink) -> None:
         self.link, self._coming = link, None
         self._up_since = time.monotonic()
+        if link.born_large and not self._said_large:
+            self._said_large = True
+            logger.warning("%s: %s", printable(self.title), link.born_large)
         self._shared.on_change()
 
     async def keep(self) -> None:

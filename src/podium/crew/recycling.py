@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 #: A child may be replaced by this part of its age or tasks sooner, so that not all are at once.
 JITTER: Final = 0.1
-#: Seconds until a child whose successor could not be started is to be replaced again.
+#: Seconds until a child is to be replaced again whose successor could not be started, or that was too large from the
+#: beginning.
 RETRY_SECONDS: Final = 60.0
 #: Seconds between two looks at a child's memory, if nobody asks for signs of life otherwise.
 RSS_INTERVAL: Final = 5.0
@@ -73,6 +74,14 @@ class Allowance:
     def memory_used(self, size: int) -> str:
         """Why a child is replaced that has so many bytes resident."""
         return f"it has {size // _MEGABYTE} MB of memory resident (max_rss_mb={self.limits.max_rss_mb})"
+
+    def born_large(self, size: int) -> str:
+        """What to say of a child that had so many bytes before its first task."""
+        return (
+            f"max_rss_mb={self.limits.max_rss_mb} is less than a worker process needs before its first task "
+            f"({size // _MEGABYTE} MB): it would be replaced again and again, so it is at most once in "
+            f"{RETRY_SECONDS:g} s; raise max_rss_mb"
+        )
 
     def age_used(self) -> str:
         """Why a child is replaced that is old."""
