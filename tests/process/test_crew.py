@@ -15,6 +15,7 @@ import pytest
 
 import samples
 from podium import DeclarationError, StartError, TaskHandler, Worker, get_registered_workers
+from podium.crew import place
 from rig import Rig, until
 
 START_METHODS = ["forkserver", "spawn", "fork"]
@@ -208,6 +209,16 @@ def test_defect_28_restart_that_fails_is_tried_again(rig: Rig, caplog: pytest.Lo
         assert "could not be restarted: worker process " in caplog.text
         assert "cannot be started: no process to be had" in caplog.text
         assert rig.run(samples.returns_none).status == "COMPLETED"
+
+
+def test_child_that_takes_long_to_be_ready_is_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(place, "SLOW_START", 0.01)  # a fresh interpreter cannot be as fast
+    with rig.running(rig.worker(samples.returns_none), start_method="spawn") as handler:
+        (pid,) = handler.get_worker_status()[0]["pids"]
+    (told,) = [message for message in caplog.messages if "is not ready after" in message]
+    assert f"worker process {pid} is not ready after 0 s" in told
 
 
 def test_defect_47_block_and_death_of_one_worker_s_child_leave_the_others_alone(rig: Rig, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: A child that ran this long without dying is healthy again: its earlier deaths no longer slow down a restart.
 STABLE_SECONDS: Final = 300.0
+#: Seconds that a child may take to be ready before that is said: it may load a large model, or hang at an import.
+SLOW_START: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +110,23 @@ class Member:
         shared = self._shared
         allowance = shared.recycling.allowance(alone=shared.alone)
         link = self._coming = await shared.source.child(self.title, allowance)
+        slow = asyncio.get_running_loop().call_later(SLOW_START, self._tell_of_slow_start, link)
         try:
             await link.open()
         except Exception:
             self.exit_code = await link.stop()
             self._coming = None
             raise
+        finally:
+            slow.cancel()
         return link
+
+    def _tell_of_slow_start(self, link: ChildLink) -> None:
+        logger.warning(
+            "%s: worker process %d is not ready after %.0f s: it still imports the modules of its workers, and no task "
+            "can run there before it has",
+            printable(self.title), link.pid, SLOW_START,
+        )  # fmt: skip
 
     def _take_in(self, link: ChildLink) -> None:
         self.link, self._coming = link, None
