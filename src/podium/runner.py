@@ -314,6 +314,8 @@ class Runner:
                     "timeout", task.task_id, self._task_type,
                 )  # fmt: skip
             finally:
+                if self.running >= self.slots:  # until now there was no need to poll
+                    self._excused_until = time.monotonic()
                 task = self._hands.let_go(task)
             if raw is not None:
                 task = self._accept(raw)

@@ -495,3 +495,15 @@ def test_crew_that_is_down_is_not_a_worker_at_capacity(theatre: Theatre, caplog:
 
     theatre.show(play, slots=4, crew=crew)
     assert caplog.messages == []
+
+
+def test_worker_whose_slots_were_all_busy_is_not_deaf_when_one_comes_free(theatre: Theatre) -> None:
+    async def play(stage: Stage) -> None:
+        await passing(100)
+        stage.crew.finish("a")
+        for _ in range(12):  # step by step: a probe, in another thread, may ask at any of them
+            assert stage.runner.running == 1 or stage.runner.deaf_for < 1
+            await asyncio.sleep(0)
+        assert stage.runner.running == 0
+
+    theatre.show(play, FakeClient(tasks("a")), slots=1)
