@@ -127,6 +127,7 @@ class FakeClient(AsyncClient):
 
     async def append_task_log(self, task_id: str, message: str) -> None:
         self.logs.append((_now(), task_id, message))
+        await self._pass_gate()
         _raise_next(self.log_errors)
 
     async def get_task_def_json(self, name: str) -> dict[str, Any]:

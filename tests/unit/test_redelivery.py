@@ -418,6 +418,29 @@ class Disk:
         return work(*arguments)
 
 
+@pytest.mark.parametrize("hanging", ["the update", "its log lines"])
+def test_A08_result_on_its_way_to_a_server_that_hangs_is_on_disk_at_the_end(tmp_path: Path, hanging: str) -> None:
+    async def act() -> None:
+        stage = Stage(tmp_path)
+        stage.server.gate = asyncio.Event()  # never set
+        task = read_task(task_json("a"))
+        outcome = outcome_for(task, logs=[{"log": "last", "createdTime": 1}])
+        if hanging == "its log lines":
+            outcome.surplus_logs.append("more")
+        reporting = asyncio.create_task(stage.delivery.report("type", "me", task, outcome, want_next=False))
+        await asyncio.sleep(2)
+        assert files(tmp_path) == []
+        assert await stage.end(0.0) == Endings(spooled=1)
+        assert await reporting is None
+        assert now() < START + 2.1
+        (file,) = files(tmp_path)
+        body = bytes(decode_record(file.read_bytes()).body)
+        assert json.loads(body)["taskId"] == "a"
+        assert (b"more" in body) == (hanging == "its log lines")
+
+    play(act)
+
+
 def test_E01_full_disk_is_warned_of_once_and_results_wait_in_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
