@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from podium.discovery import counted
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
@@ -138,12 +140,11 @@ class Drain:
             runner.stop()
         logger.info("stop asked by %s: nothing is polled any more, %d tasks are in hand", self._requests.by, self._held)
         await self._await_polls()
-        if self._held:
-            remaining = max(0.0, self._requests.deadline - time.monotonic())
+        if self._held and (remaining := self._requests.deadline - time.monotonic()) > 0:
             logger.info("waiting for %d tasks, up to %.1f s", self._held, remaining)
         await self._settled(lambda: self._requests.deadline)
         if self._held:
-            logger.info("the grace period is over: %d tasks are stopped and handed back", self._held)
+            logger.info("the grace period is over: %s in hand: stopped, to be handed back", counted(self._held, "task"))
         self._delivery.hurry()
         await self._stop_crews()
         last = self._last_moment()
@@ -154,7 +155,8 @@ class Drain:
     async def _give_up(self, before: Endings) -> DrainReport:
         """End what has not come to its end by itself, and say what became of every task."""
         if unanswered := self._open_polls():
-            logger.warning("%d polls were never answered; tasks in them wait for their timeout", len(unanswered))
+            polls = counted(len(unanswered), "poll")
+            logger.warning("never answered: %s; tasks that the server has given there wait for their timeout", polls)
         if works := self._works():  # those whose result is safe now need no more than a turn of the loop
             await asyncio.wait(works, timeout=_LATENCY)
         left = [

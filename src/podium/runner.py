@@ -143,6 +143,11 @@ class Runner:
         return len(self._hands) - len(self._waiting) + self._crew.stuck(self._place)
 
     @property
+    def free(self) -> int:
+        """How many more tasks could start now: none while the crew is down."""
+        return min(self.slots - self.running, self._crew.free(self._place))
+
+    @property
     def held(self) -> int:
         """How many tasks have not come to their end, those included that cannot be read and are being failed."""
         return len(self._works) + len(self._waiting)
@@ -180,7 +185,7 @@ class Runner:
         if self.paused:
             self._announce(TaskPaused)
         while not self.stopping:
-            free = min(self.slots - self.running, self._crew.free(self._place))
+            free = self.free
             if self._waiting and free > 0:
                 self._start_work(self._work(self._waiting.popleft()))
             elif self.paused or self.running >= self.slots:
@@ -293,9 +298,7 @@ class Runner:
                 want_next = self._wants_next(outcome)
                 if outcome.status == TaskResultStatus.IN_PROGRESS:
                     self._hands.going_back(task)
-                raw = await self._delivery.report(
-                    self._task_type, self.worker_id, task, outcome, want_next=want_next
-                )  # fmt: skip
+                raw = await self._delivery.report(self._task_type, self.worker_id, task, outcome, want_next=want_next)
                 if want_next and raw is None:
                     self._backlog = False
             except UnwantedError as end:

@@ -229,7 +229,7 @@ def _queue_of(runner: Runner) -> str:
 
 def _has_room(runner: Runner) -> bool:
     """Whether a worker has every reason to poll."""
-    return not (runner.paused or runner.stopping) and runner.running < runner.slots
+    return not (runner.paused or runner.stopping) and runner.free > 0
 
 
 def _is_idle(runner: Runner, now: float) -> bool:

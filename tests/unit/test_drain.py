@@ -85,7 +85,7 @@ def test_tasks_go_back_when_the_grace_period_ends(
         stage = theatre.show(play, client)
     assert [update.body["outputData"] for update in stage.client.updates] == [{"kept": 1}] * 2
     assert ("stop asked again by SIGINT: the grace period ends now" in caplog.text) == (second_after is not None)
-    assert "the grace period is over: 2 tasks are stopped and handed back" in caplog.text
+    assert "the grace period is over: 2 tasks in hand: stopped, to be handed back" in caplog.text
 
 
 def test_a_server_that_answers_nothing_costs_two_seconds_and_what_is_lost_is_named(
@@ -143,7 +143,7 @@ def test_a_poll_that_is_never_answered_is_given_up(theatre: Theatre, caplog: pyt
         stage.running = asyncio.create_task(asyncio.sleep(0))  # the other one was cancelled
 
     theatre.show(play, client)
-    assert "1 polls were never answered" in caplog.text
+    assert "never answered: 1 poll;" in caplog.text
 
 
 @pytest.mark.parametrize("late", [2.0, 5.5])

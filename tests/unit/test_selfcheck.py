@@ -27,9 +27,14 @@ class IdleRunner:
         self.worker = SimpleNamespace(task_definition_name=name, domain=domain)
         self.paused = self.stopping = False
         self.running, self.slots = 1, 4
+        self.crew_is_down = False
         self.idle_since, self.last_poll = 1.0, 1.0
         self.deaf_for, self.poll_window = 0.1, 6.7
         self.poll_failure: str | None = None
+
+    @property
+    def free(self) -> int:
+        return 0 if self.crew_is_down else self.slots - self.running
 
 
 class Server(FakeClient):
@@ -156,7 +161,7 @@ def test_queue_that_moves_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"paused": True}, {"stopping": True}, {"running": 4}, {"idle_since": 0.0}],
+    [{"paused": True}, {"stopping": True}, {"running": 4}, {"crew_is_down": True}, {"idle_since": 0.0}],
     ids=str,
 )
 def test_worker_that_is_not_idle_asks_for_nothing(changes: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
