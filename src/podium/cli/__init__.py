@@ -23,7 +23,7 @@ def main() -> None:
 
 def _run() -> NoReturn:
     """Run ``podium run``, which ends by signals, at any time, and says by its exit code how."""
-    from podium.cli.ending import EARLY_STOP, ExitCode, StoppedEarly, explain, leave, open_standard_streams
+    from podium.cli.ending import EARLY_STOP, ExitCode, StoppedEarly, explain, leave, open_standard_streams, say
     from podium.errors import PodiumError
 
     open_standard_streams()
@@ -35,6 +35,7 @@ def _run() -> NoReturn:
     except SystemExit as end:
         code = end.code
     except StoppedEarly:
+        say("podium: stopped by a signal before any worker ran")
         code = ExitCode.DRAINED
     except PodiumError as error:
         explain(error)

@@ -112,8 +112,8 @@ def explain(error: PodiumError) -> None:
         if frames or isinstance(cause, SyntaxError):
             shown = traceback.TracebackException.from_exception(cause)
             shown.stack = traceback.StackSummary.from_list(frames)
-            _say("".join(shown.format()).rstrip())
-    _say(f"podium: {error}")
+            say("".join(shown.format()).rstrip())
+    say(f"podium: {error}")
 
 
 def check_report_target(target: str) -> None:
@@ -170,7 +170,8 @@ def _threads_left() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Write a line to standard error, if anybody reads it."""
     from podium.answers import harmless
 
     with contextlib.suppress(OSError, ValueError):
