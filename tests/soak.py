@@ -114,18 +114,29 @@ class Supervised:
         self._options = options
         self._log = log
         self._process: subprocess.Popen[str] | None = None
+        #: Where in the log its last start begins.
+        self._begun = 0
         self._lock = threading.Lock()
         #: Exits that nobody has asked for.
         self.unexpected: list[int] = []
 
     def start(self) -> None:
         with self._lock, self._log.open("a") as output:
+            self._begun = output.tell()
             self._process = load_program.start(self._options, mark=self.mark, stdout=output, stderr=output)
+
+    @property
+    def _ready(self) -> bool:
+        with self._log.open() as log:
+            log.seek(self._begun)
+            return any(line == "ready\n" for line in log)
 
     def look(self) -> None:
         """Start the program anew if it has ended by itself."""
         assert self._process is not None
         if self._process.poll() is not None:
+            end = "".join(self._log.read_text().splitlines(keepends=True)[-30:])
+            print(f"the program ended by itself, with {self._process.returncode}; the end of its log:\n{end}")
             self.unexpected.append(self._process.returncode)
             self.start()
 
@@ -138,7 +149,12 @@ class Supervised:
         self.start()
 
     def kill_a_child(self, chance: random.Random) -> bool:
-        """Kill one of the children that run tasks; False if there is none just now."""
+        """Kill one of the children that run tasks; False if there is none just now.
+
+        A program that is starting is let alone: it says what ended its child, and gives up, as it should.
+        """
+        if not self._ready:
+            return False
         children = [pid for pid in processes_with(self.mark) if _is_member(pid)]
         if not children:
             return False
