@@ -90,7 +90,8 @@ class TaskHandler:
         ``start_processes`` is called in the main thread. A program that does not wait in ``join_processes`` gets the
         signal again, a second after the drain, with the handlers that were there before. SIGHUP stops nothing.
     update_retry_delays
-        Seconds between the attempts to deliver a result: (10, 20, 30).
+        Seconds between the first attempts to deliver a result: (10, 20, 30). ``TaskUpdateFailure`` follows the last of
+        them; the result goes on waiting, on disk if it can, and is sent until the server has it.
 
     Raises DeclarationError, ConfigError, or StartError naming the module for an import that fails.
     """

@@ -41,7 +41,7 @@ class Catalogue:
         self.cancelled = _counter("task_cancelled_total", _STATUS, "Results dropped, because nobody waited for them.")
         self.given_back = _counter("task_given_back_total", _TYPE, "Executions stopped, and their tasks given back.")
         self.update_errors = _counter(
-            "task_update_error_total", _EXCEPTION, "Results that the server did not take in all attempts."
+            "task_update_error_total", _EXCEPTION, "Results not taken in four attempts, or too late, or refused."
         )
         self.waiting = _gauge("task_results_waiting", (), "Results that the server has not taken yet.")
         self.waiting_bytes = _gauge("task_results_waiting_bytes", (), "Size of the results that wait.")
