@@ -79,7 +79,8 @@ def running(server: TaskServer, **worker: Any) -> Iterator[subprocess.Popen[str]
         yield program
         program.send_signal(signal.SIGTERM)
         _, errors = program.communicate(timeout=20)
-        assert (program.returncode, errors) == (0, "")
+        said = [line for line in errors.splitlines() if "is at capacity" not in line]  # a burst is more than fits
+        assert (program.returncode, said) == (0, [])
     finally:
         program.kill()
         program.communicate()
