@@ -128,6 +128,7 @@ class FakeServer:
         self._fallback: Scripted = error_answer(404, "No static resource.")
         self._changed = threading.Condition()
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._closing: set[asyncio.StreamWriter] = set()
         self._stopping = asyncio.Event()
         self._socket = socket.create_server((host, 0))
         self.port: int = self._socket.getsockname()[1]
@@ -169,6 +170,7 @@ class FakeServer:
         async def close() -> None:
             open_now = dict(self._conversations)
             for writer in open_now.values():
+                self._closing.add(writer)
                 writer.write_eof()
             await asyncio.gather(*open_now)
 
@@ -208,6 +210,7 @@ class FakeServer:
             pass  # the client went away, which is its right, or the server is being stopped
         finally:
             del self._conversations[task]
+            self._closing.discard(writer)
             writer.close()
             with suppress(OSError):  # the client may have been the one that broke it
                 await writer.wait_closed()
@@ -220,6 +223,8 @@ class FakeServer:
             self._changed.notify_all()
         if answer.gate is not None:
             await answer.gate.passed()
+        if writer in self._closing:  # the request and the end of the connection have crossed
+            return False
         if answer.raw is not None:
             writer.write(answer.raw)
             await writer.drain()
