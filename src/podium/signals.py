@@ -20,6 +20,9 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: Sent when the terminal is closed, which is no wish to stop: a deploy sends SIGTERM. Nothing happens, unless the
 #: program has a handler of its own, or was started with the signal ignored (nohup).
 HANGUP: Final[signal.Signals | None] = getattr(signal, "SIGHUP", None)
+#: Interrupts what the main thread waits for. The system passes it by where nobody minds it, so that it can do no harm
+#: in any program that is started from here.
+NUDGE: Final[signal.Signals | None] = getattr(signal, "SIGURG", None)
 #: How long a program has, after the drain, to show that it goes on by itself.
 _RAISE_AGAIN_AFTER: Final = 1.0
 
@@ -83,10 +86,11 @@ class SignalWatch:
             return
         self._pid = os.getpid()
         self._previous |= {number: signal.signal(number, self._handle) for number in SIGNALS if not self._ours(number)}
-        if HANGUP is not None and signal.getsignal(HANGUP) is signal.SIG_DFL:
-            self._previous[HANGUP] = signal.signal(HANGUP, self._pass_by)
-        if HANGUP is not None and signal.getsignal(HANGUP) == self._pass_by:
-            self._waker = Waker(SIGNALS, HANGUP, lambda: self._handled)
+        for number in (HANGUP, NUDGE):
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                self._previous[number] = signal.signal(number, self._pass_by)
+        if NUDGE is not None and signal.getsignal(NUDGE) == self._pass_by:
+            self._waker = Waker(SIGNALS, NUDGE, lambda: self._handled)
 
     def _ours(self, number: int) -> bool:
         return bool(signal.getsignal(number) == self._handle)

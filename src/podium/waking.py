@@ -22,7 +22,7 @@ _PAUSE: Final = 0.01
 
 
 class Waker:
-    """Interrupts the main thread, by a signal that does nothing, until it has run the handlers of others.
+    """Interrupts the main thread, by a signal whose handler does nothing, until it has run the handlers of others.
 
     Does nothing if the program has a use of its own for Python's wakeup descriptor, as asyncio has in the main thread.
     """
@@ -33,7 +33,6 @@ class Waker:
         #: Returns how many signals the main thread has seen to.
         self._handled = handled
         self._open = True
-        self._lock = threading.Lock()
         self._main = threading.main_thread().ident or 0
         read, self._write = os.pipe()
         os.set_blocking(self._write, False)
@@ -43,9 +42,8 @@ class Waker:
         threading.Thread(target=self._watch, args=(read,), name="podium-signals", daemon=True).start()
 
     def close(self) -> None:
-        """Let go of the descriptor, before the handler of the harmless signal goes; called in the main thread."""
-        with self._lock:
-            self._open = False
+        """Let go of the descriptor; called in the main thread."""
+        self._open = False
         current = signal.set_wakeup_fd(-1)
         if current != self._write:
             signal.set_wakeup_fd(current)
@@ -62,7 +60,6 @@ class Waker:
     def _insist(self, seen: int) -> None:
         for _ in range(_ATTEMPTS):
             time.sleep(_PAUSE)
-            with self._lock:  # without its handler, the harmless signal would be the end
-                if self._handled() != seen or not self._open or signal.getsignal(self._harmless) is signal.SIG_DFL:
-                    return
-                signal.pthread_kill(self._main, self._harmless)
+            if self._handled() != seen or not self._open:
+                return
+            signal.pthread_kill(self._main, self._harmless)

@@ -238,6 +238,8 @@ def test_death_of_every_child_for_good_ends_the_program_with_a_code_of_its_own(s
         stage.queues.give("work", path=str(stage.go), mark=str(marks[0]))
         until(lambda marks=marks: marks[0].exists() and marks[0].read_text(), "the task running")  # type: ignore[misc]
         os.kill(int(marks[0].read_text()), signal.SIGKILL)
+        # A task that comes before the death is known is handed to the dead, and fails without having run.
+        until(lambda number=number: stage.queues.statuses() == ["FAILED"] * number, "the failure")  # type: ignore[misc]
     assert program.end()[0] == ExitCode.NO_WORKER_LEFT
     assert "no worker is left that could run a task" in program.said()
     assert program.said().splitlines()[-1].startswith("podium: every worker process has died for good")
