@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from dataclasses import dataclass
@@ -174,13 +175,7 @@ class Drain:
     def _report(self, left: list[str], before: Endings) -> DrainReport:
         endings = self._delivery.endings.since(before)
         report = DrainReport(
-            reason=self._requests.by,
-            finished=endings.finished,
-            handed_back=endings.handed_back,
-            spooled=endings.spooled,
-            lost=endings.lost,
-            abandoned=endings.abandoned,
-            seconds=round(time.monotonic() - self._begun, 3),
+            reason=self._requests.by, seconds=round(time.monotonic() - self._begun, 3), **dataclasses.asdict(endings)
         )
         logger.log(
             logging.INFO if report.clean else logging.ERROR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 
@@ -27,7 +28,7 @@ class Endings:
 
     def copy(self) -> Endings:
         """Return the counts as they are now."""
-        return Endings(self.finished, self.handed_back, self.spooled, self.lost, self.abandoned)
+        return dataclasses.replace(self)
 
     def since(self, earlier: Endings) -> Endings:
         """Return what has been added since an earlier copy."""

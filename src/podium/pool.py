@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from podium.execution import Attempt, run_async, run_plain
 from podium.frames import Outcome
 from podium.stacks import ThreadStack, awaiting, text_of
-from podium.watch import LoopWatch, frames_of
+from podium.watch import LoopWatch, stack_of_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -81,8 +80,8 @@ class TaskPool:
             if not getattr(coroutine, "cr_running", False):
                 return text_of(ThreadStack(self._loop_thread, frames=awaiting(coroutine)))
             ident = self._loop_thread
-        frames = frames_of(sys._current_frames().get(ident))  # noqa: SLF001 - the documented way to see a thread
-        return text_of(ThreadStack(ident, frames=frames)) if frames else ""
+        thread = stack_of_thread(ident)
+        return text_of(thread) if thread.frames else ""
 
     def close(self) -> None:
         """Cancel all attempts and let the threads end after what they are doing."""

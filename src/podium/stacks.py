@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
 
 _OWN: Final = str(Path(__file__).parent)
 _LIBRARY: Final = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
@@ -33,6 +34,11 @@ class Frame(NamedTuple):
     file: str
     line: int
     function: str
+
+    @classmethod
+    def of(cls, frame: FrameType) -> Frame:
+        """Return a call that is under way in this process."""
+        return cls(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
     def __str__(self) -> str:
         line = f":{self.line}" if self.line else ""
@@ -129,7 +135,7 @@ def awaiting(coroutine: Any) -> list[Frame]:
     while coroutine is not None:
         for frame_name, next_name in _AWAITING:
             if (frame := getattr(coroutine, frame_name, None)) is not None:
-                frames.append(Frame(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+                frames.append(Frame.of(frame))
                 coroutine = getattr(coroutine, next_name)
                 break
         else:

@@ -107,8 +107,7 @@ class LoopWatch:
 
     def _complain(self, seconds: float) -> Frame | None:
         """Name what blocks the loop, and return it; None if nobody's code does, or it was named lately."""
-        stack = ThreadStack(self._loop_thread, frames=frames_of(sys._current_frames().get(self._loop_thread)))  # noqa: SLF001 - the documented way to see a thread
-        place, now = stack.place, time.monotonic()
+        place, now = stack_of_thread(self._loop_thread).place, time.monotonic()
         if place is None or now - self._named.get(place, -_QUIET) < _QUIET:
             return None
         self._named = {known: at for known, at in self._named.items() if now - at < _QUIET} | {place: now}
@@ -120,10 +119,15 @@ class LoopWatch:
         return place
 
 
+def stack_of_thread(ident: int) -> ThreadStack:
+    """Return where a thread of this process is; without frames if it has ended."""
+    return ThreadStack(ident, frames=frames_of(sys._current_frames().get(ident)))  # noqa: SLF001 - the documented way
+
+
 def frames_of(frame: FrameType | None) -> list[Frame]:
     """Return the calls of a thread, the innermost first."""
     frames: list[Frame] = []
     while frame is not None:
-        frames.append(Frame(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+        frames.append(Frame.of(frame))
         frame = frame.f_back
     return frames

@@ -46,8 +46,8 @@ def test_stack_names_the_line_of_each_task_and_nothing_of_podium(tmp_path: Path,
             assert "[task b]" in stack
             assert "[main]" in stack
             assert "podium/" not in stack.partition("[main]")[0]
-            assert _is_in(stage.link.place_of(waiting, stack), samples.waits_for_file)
-            assert _is_in(stage.link.place_of(starting, stack), samples.starts_a_program)
+            assert _is_in(stacks.place_in(await stage.link.stack_of_task(waiting)), samples.waits_for_file)
+            assert _is_in(stacks.place_in(await stage.link.stack_of_task(starting)), samples.starts_a_program)
             (tmp_path / "go").touch()
             await waiting
             assert "[task a]" not in await stage.link.stack()
@@ -62,7 +62,7 @@ def test_stack_is_told_while_the_gil_is_held(tmp_path: Path) -> None:
             place = ""
             async with asyncio.timeout(4):
                 while not _is_in(place, samples.holds_the_gil):
-                    place = stage.link.place_of(future, await stage.link.stack())
+                    place = stacks.place_in(await stage.link.stack_of_task(future))
             assert not future.done()
 
     _run(main)
@@ -75,7 +75,7 @@ def test_stack_of_a_blocked_loop_names_the_coroutine(tmp_path: Path) -> None:
             future = stage.run(samples.blocks_until_file_async, path=str(tmp_path / "go"), mark=str(mark))
             await appears(mark)
             stack = await stage.link.stack()
-            assert stacks.place_in(stack) == stage.link.place_of(future, stack)
+            assert stacks.place_in(stack) == stacks.place_in(await stage.link.stack_of_task(future))
             assert _is_in(stacks.place_in(stack), samples.waits_for_file)
             assert "blocks_until_file_async" in stack
             (tmp_path / "go").touch()

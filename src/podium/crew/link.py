@@ -185,14 +185,6 @@ class ChildLink(asyncio.Protocol):
         tasks = {key: f"task {entry.task.task_id}" for key, entry in self._in_hand.items()}
         return await stack_of(self.pid, self._child.ends.testimony, tasks)
 
-    def place_of(self, future: asyncio.Future[Outcome], stack: str) -> str:
-        """Return where a task of the child is, according to what ``stack`` returned: ``function (file:line)``.
-
-        ``future`` is that of its outcome. Of a coroutine, it is known only while it blocks the loop. Empty if unknown.
-        """
-        main, running = self._child.ends.testimony.threads()
-        return stacks.place_in(stack, running.get(self._key_of(future) or 0, main))
-
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
         assert self._transport is not None
@@ -215,14 +207,14 @@ class ChildLink(asyncio.Protocol):
 
     async def evict(self, future: asyncio.Future[Outcome], why: str) -> str:
         """Kill the child to end an execution; return where its code was. All that the child held is Interrupted."""
-        stack = await self._stack_of(future)
+        stack = await self.stack_of_task(future)
         if not future.done():
             self.evicted_for = why
             self.kill(why)
             await asyncio.wait([future])
         return stack
 
-    async def _stack_of(self, future: asyncio.Future[Outcome]) -> str:
+    async def stack_of_task(self, future: asyncio.Future[Outcome]) -> str:
         """Return where the code of one task is: what ``stack`` would tell of it, or where its coroutine waits."""
         key = self._key_of(future) or 0
         if key not in self._child.ends.testimony.threads()[1] and (waits := await self._ask_where(key)):
