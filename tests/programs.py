@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Yield a program that must not outlive its test."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def descendants(pid: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,6 +46,15 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 def runner(clock: Clock) -> asyncio.Runner:
     """Return what runs coroutines, one after the other, on one loop that follows the clock."""
     return asyncio.Runner(loop_factory=lambda: _VirtualLoop(clock))
+
+
+async def beside(work: Coroutine[Any, Any, None], play: Coroutine[Any, Any, None]) -> None:
+    """Run a play while some work goes on that does not end by itself."""
+    running = asyncio.create_task(work)
+    await play
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 def run(main: Coroutine[Any, Any, T], clock: Clock) -> T:

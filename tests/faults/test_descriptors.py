@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fake_server import Answer, FakeServer
-from programs import cpu_seconds
+from programs import cpu_seconds, killed_at_the_end
 from rig import until
 from scene import NOTHING, reports_to, tasks
 
@@ -68,11 +68,8 @@ def running(folder: Path, **fields: Any) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
+    with killed_at_the_end(process):
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 
 from engine_fakes import task_json
 from fake_server import Answer, FakeServer, Fault, Request, error_answer, json_answer, type_json
-from programs import arguments_of, descendants, environment_of, listeners_of
+from programs import arguments_of, descendants, environment_of, killed_at_the_end, listeners_of
 from rig import until
 from scene import reports_to
 
@@ -104,11 +104,8 @@ def running(
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
+    with killed_at_the_end(process):
         yield Program(process)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def poll_of(name: str) -> str:

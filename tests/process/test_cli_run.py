@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from podium import StartWorkflowRequest, TaskDef, WorkflowDef, WorkflowTask
+from programs import killed_at_the_end
 from rig import Rig, unique, until
 
 WORKERS = """
@@ -37,11 +38,8 @@ def running(rig: Rig, folder: Path, *arguments: str, **environment: str) -> Iter
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
+    with killed_at_the_end(process):
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def greeted(rig: Rig, name: str) -> object:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -29,11 +28,7 @@ def on_stage(client: FakeClient, play: Any) -> None:
     async def main() -> None:
         schedule = Schedule()
         keeper = LeaseKeeper(client, schedule)
-        running = asyncio.create_task(schedule.run())
-        await play(keeper)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await virtual_time.beside(schedule.run(), play(keeper))
 
     clock = virtual_time.Clock()
     clock.now = START

@@ -7,7 +7,6 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -25,11 +24,7 @@ Play = Callable[[Schedule], Coroutine[Any, Any, None]]
 def on_stage(play: Play) -> None:
     async def main() -> None:
         schedule = Schedule()
-        running = asyncio.create_task(schedule.run())
-        await play(schedule)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await virtual_time.beside(schedule.run(), play(schedule))
 
     clock = virtual_time.Clock()
     clock.now = START
