@@ -28,8 +28,10 @@ def end_process(how: str) -> None:
         os._exit(int(how))
 
 
-def crashes(how: str, words: str = "", mark: str = "") -> None:
-    """End this process; first write ``words`` to standard error, and wait for a file if ``mark`` names one."""
+def crashes(how: str, words: str = "", mark: str = "", depth: int = 0) -> None:
+    """End this process, ``depth`` calls further down; before, write ``words`` and wait for a file ``mark``."""
+    if depth:
+        crashes(how, words, mark, depth - 1)
     if words:
         os.write(2, words.encode())
     while mark and not Path(mark).exists():

@@ -97,7 +97,8 @@ def test_stack_of_a_stopped_child_says_so_and_of_a_dead_one_too() -> None:
     _run(main)
 
 
-def test_children_run_where_no_file_for_testimony_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("depth", [0, 90], ids=["short", "long"])
+def test_children_run_where_no_file_for_testimony_is_to_be_had(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
     def refuse(*_: Any) -> int:
         raise OSError(38, "not here")
 
@@ -109,7 +110,8 @@ def test_children_run_where_no_file_for_testimony_is_to_be_had(monkeypatch: pyte
             pid = stage.link.pid
             assert result_of(await stage.run(samples.tells_process))["outputData"]["pid"] == pid
             # Standard error is where a fault is told then.
-            reason = result_of(await stage.run(crash_samples.crashes, how="SIGSEGV"))["reasonForIncompletion"]
+            outcome = await stage.run(crash_samples.crashes, how="SIGSEGV", depth=depth)
+            reason = result_of(outcome)["reasonForIncompletion"]
             assert "killed by SIGSEGV in " in reason
 
     _run(main)

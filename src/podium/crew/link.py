@@ -290,7 +290,7 @@ class ChildLink(asyncio.Protocol):
         self._errors.finish()
         stack, thread_id = fault_in(self._child.ends.testimony.text(), exit_code)
         if not stack:  # the user's own faulthandler may write there
-            stack, thread_id = fault_in(self._errors.tail, exit_code)
+            stack, thread_id = fault_in(self._errors.kept, exit_code)
         return Death(
             exit_code=exit_code,
             killed_for=self._killed_for,

@@ -21,9 +21,11 @@ _RECORDS_PER_TURN: Final = 100
 _LAST_RECORDS: Final = 10_000
 #: Seconds after which more is read, if what was read before could not be written so fast.
 _PAUSE: Final = 0.1
-#: Bytes of standard error that are read at once, of a dead child in all, and those that are kept.
+#: Bytes of standard error that are read at once, chunks of it that are read of a dead child, and bytes that are kept:
+#: the stacks of all threads of a child that died of a fault, and what is told in any other case.
 _CHUNK: Final = 64 * 1024
 _LAST_CHUNKS: Final = 16
+_KEPT: Final = 64 * 1024
 _TAIL: Final = 2048
 
 
@@ -82,7 +84,7 @@ class ErrorStream:
     def __init__(self, pipe: Descriptor, logs: ChildLogs) -> None:
         self._pipe = pipe
         self._logs = logs
-        self._tail = b""
+        self._kept = b""
         self._loop = asyncio.get_running_loop()
         #: Monotonic time since which nothing could be passed on; 0 if that is not so.
         self._held_since = 0.0
@@ -92,7 +94,12 @@ class ErrorStream:
     @property
     def tail(self) -> str:
         """The last 2 kB or so."""
-        return self._tail.decode("utf-8", "backslashreplace").strip()
+        return self._kept[-_TAIL:].decode("utf-8", "backslashreplace").strip()
+
+    @property
+    def kept(self) -> str:
+        """The last 64 kB: enough for what ``faulthandler`` writes about a child of many threads."""
+        return self._kept.decode("utf-8", "backslashreplace")
 
     def finish(self) -> None:
         """Take what a dead child has left. What it has started may go on writing."""
@@ -130,6 +137,6 @@ class ErrorStream:
             self._logs.pipes.discard(self._pipe)
             self._pipe.close()
             return False
-        self._tail = (self._tail + data)[-_TAIL:]
+        self._kept = (self._kept + data)[-_KEPT:]
         self._logs.write_errors(data)
         return True
