@@ -161,8 +161,8 @@ class FakeServer:
     def to(self, path: str | None) -> list[Request]:
         return [request for request in list(self.requests) if path in {None, request.path}]
 
-    def close_connections(self) -> None:
-        """Close every connection as a server does with idle ones; returns when the clients have closed theirs too.
+    def close_connections(self, *, wait: bool = True) -> None:
+        """Close every connection as a server does with idle ones; wait until the clients have closed theirs too.
 
         Not for TLS, which cannot close one direction only.
         """
@@ -172,7 +172,8 @@ class FakeServer:
             for writer in open_now.values():
                 self._closing.add(writer)
                 writer.write_eof()
-            await asyncio.gather(*open_now)
+            if wait:
+                await asyncio.gather(*open_now)
 
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(DEADLINE)
 

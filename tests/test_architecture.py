@@ -18,7 +18,9 @@ SOURCE = Path(podium.__file__).parent
 LAYERS: list[set[str]] = [
     {"errors", "models", "backoff", "frames", "events", "loops", "signals", "waking", "descriptor", "stacks"},
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
-    {"transport", "tokens", "answers", "client", "sync", "registration"},
+    {
+        "transport", "call", "conversation", "direct", "library", "tokens", "answers", "client", "sync", "registration",
+    },
     {
         "polled", "execution", "pool", "watch", "preparation", "member", "runner", "hands", "trouble", "delivery",
         "lease", "selfcheck", "metrics", "logs", "records", "ends", "testimony", "memory", "schedule", "oversight",
@@ -29,9 +31,9 @@ LAYERS: list[set[str]] = [
 ]  # fmt: skip
 #: What a crew child loads: never these.
 NOT_IN_CHILDREN = {
-    "transport", "client", "runner", "delivery", "lease", "schedule", "oversight", "engine", "handler", "server", "cli",
-    "metrics", "schema", "selfcheck", "discovery", "registration", "compat", "outbox", "redelivery", "spool",
-    "spoolfile", "updates", "parts",
+    "transport", "call", "conversation", "direct", "library", "client", "runner", "delivery", "lease", "schedule",
+    "oversight", "engine", "handler", "server", "cli", "metrics", "schema", "selfcheck", "discovery", "registration",
+    "compat", "outbox", "redelivery", "spool", "spoolfile", "updates", "parts",
 }  # fmt: skip
 
 

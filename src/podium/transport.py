@@ -1,32 +1,23 @@
-"""HTTP to one Conductor server: connections, token, errors. The only module that knows the HTTP library."""
+"""Requests to one Conductor server: token, errors, repetition of what was cut. How they travel is a Way's business."""
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import threading
+import re
 import time
-from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from pyreqwest import exceptions as http_errors
-from pyreqwest.client import Client as HttpClient
-from pyreqwest.client import ClientBuilder, SyncClientBuilder
-from pyreqwest.http import Url
-from pyreqwest.proxy import ProxyBuilder
 
-from podium.answers import LOGIN_LIMIT, Response, error_of, is_web_page, printable, refuses_token
+from podium.answers import LOGIN_LIMIT, Response, error_of, is_web_page, refuses_token
+from podium.call import Call, Fault
 from podium.config import Configuration, is_loopback, masked_url, proxy_for
+from podium.direct import Direct
 from podium.errors import (
     AnswerError,
     ConfigError,
     ConnectError,
-    CutError,
     NotFoundError,
     TimeoutExceededError,
     TransportError,
@@ -34,25 +25,18 @@ from podium.errors import (
 from podium.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
-    from pyreqwest.request import StreamRequest
-    from pyreqwest.response import Response as HttpResponse
+    from podium.call import Query, Way
 
-    Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
     #: Called after every request: method, path template, status (0 = no answer), seconds.
     RequestHook = Callable[[str, str, int, float], None]
 
 logger = logging.getLogger(__name__)
 
-#: Largest answer that is read, after decompression.
-MAX_BODY: Final = 64 * 1024 * 1024
-#: Conductor closes a connection that was idle for 60 s; leaving it first avoids the race.
-_IDLE_LIMIT: Final = timedelta(seconds=50)
+#: What no host name can have in it.
+_NO_HOST: Final = re.compile(r"[\x00-\x20\"#%/<>?@\[\\\]^`{|}\x7f]")
 
-#: The process in which the HTTP library started its threads. They do not survive a fork.
-_home_pid: int | None = None
-_build_lock = threading.Lock()
 #: What was warned of already, once per process.
 _warned: set[str] = set()
 
@@ -67,16 +51,6 @@ def quoted(segment: str) -> str:
             f"{segment!r} cannot be a name or id in a URL: it is empty, a dot path, or has / or NUL in it"
         )
     return quote(segment, safe="")
-
-
-class _Call(NamedTuple):
-    method: str
-    path: str
-    query: Query | None
-    body: bytes | None
-    content_type: str
-    timeout: float | None
-    template: str
 
 
 class Transport:
@@ -95,9 +69,9 @@ class Transport:
         self._configuration = configuration
         self._origin = masked_url(configuration.host)
         self._tokens = Tokens.of(configuration)
-        self._http: HttpClient | None = None
         self._closed = False
         _check_security(configuration)
+        self._way = _way(configuration)
 
     def __repr__(self) -> str:
         return f"Transport({self._origin!r})"
@@ -121,8 +95,8 @@ class Transport:
 
         Raises ApiError subclasses for error statuses and TransportError subclasses if no usable answer came.
         """
-        call = _Call(method, path, query, body, content_type, timeout, template or path)
-        self._ready()
+        limit = self._configuration.request_timeout if timeout is None else timeout
+        call = Call(method, path, query, body, content_type, limit, template or path)
         tokens = self._tokens
         if tokens is None:
             return self._accepted(call, await self._exchange(call, None))
@@ -138,45 +112,46 @@ class Transport:
     async def aclose(self) -> None:
         """Close all connections; requests under way fail with CutError, later ones with ConnectError."""
         self._closed = True
-        http, self._http = self._http, None
-        if http is not None and _home_pid == os.getpid():
-            await http.close()
+        await self._way.aclose()
 
     async def _login(self) -> str | None:
         settings = self._configuration.authentication_settings
         assert settings is not None, "tokens exist only with credentials"
         body = msgspec.json.encode({"keyId": settings.key_id, "keySecret": settings.key_secret})
         limit = min(self._configuration.request_timeout, LOGIN_LIMIT)
-        call = _Call("POST", "/token", None, body, "application/json", limit, "/token")
+        call = Call("POST", "/token", None, body, "application/json", limit, "/token")
         try:
             response = self._accepted(call, await self._exchange(call, None), settings.key_secret)
         except NotFoundError:
             return None  # an open server
         return _token_in(response, self._name(call))
 
-    async def _exchange(self, call: _Call, token: str | None) -> Response:
+    async def _exchange(self, call: Call, token: str | None) -> Response:
         """Send and return whatever status comes back.
 
         A GET that was cut before its answer began is sent once more: that is how a kept-alive connection looks that
         the server closes in the same moment. Whether anything else may be repeated is the caller's decision.
         """
         again = call.method == "GET"
+        if self._closed:
+            raise ConnectError(f"{self!r} is closed")
         while True:
             begun, status = time.monotonic(), 0
             try:
-                async with self._built(call, token) as answer:
-                    status = answer.status
-                    return await _read(answer, self._name(call))
-            except http_errors.PyreqwestError as error:
-                fault = self._fault(error, call)
-                if not (again and isinstance(fault, CutError) and _BEFORE_ANSWER in _causes(error)):
-                    raise fault from None
+                response = await self._way.exchange(call, token)
+            except Fault as fault:
+                status = fault.status
+                if not again or not fault.is_unanswered or self._closed:
+                    raise self._error(fault, call) from None
                 again = False
+            else:
+                status = response.status
+                return response
             finally:
                 if self.on_request is not None:
                     self.on_request(call.method, call.template, status, time.monotonic() - begun)
 
-    def _accepted(self, call: _Call, response: Response, *secrets: str | None) -> Response:
+    def _accepted(self, call: Call, response: Response, *secrets: str | None) -> Response:
         if 200 <= response.status < 300 and not is_web_page(response):
             return response
         raise error_of(
@@ -188,63 +163,22 @@ class Transport:
             secrets=tuple(secret for secret in secrets if secret),
         )
 
-    def _built(self, call: _Call, token: str | None) -> StreamRequest:
-        request = self._ready().request(call.method, self._configuration.host + call.path)
-        if call.query:
-            request = request.query(call.query)
-        if call.body is not None:
-            request = request.header("Content-Type", call.content_type).body_bytes(call.body)
-        if token is not None:
-            request = request.header("X-Authorization", token, is_sensitive=True)
-        if call.timeout is not None:
-            request = request.timeout(timedelta(seconds=call.timeout))
-        return request.build_streamed()
-
-    def _fault(self, error: http_errors.PyreqwestError, call: _Call) -> TransportError | ConfigError:
-        kind, cause = classified(error)
-        limit = call.timeout or self._configuration.request_timeout
-        late = f" within {limit:g} s" if kind is TimeoutExceededError else ""
-        proxy = proxy_for(self._configuration) if kind is ConnectError else None
+    def _error(self, fault: Fault, call: Call) -> TransportError | ConfigError:
+        late = f" within {call.timeout:g} s" if fault.kind is TimeoutExceededError else ""
+        proxy = proxy_for(self._configuration) if fault.kind is ConnectError else None
         way = f" through the proxy {masked_url(proxy)}" if proxy else ""
-        return kind(f"{self._name(call)}{way}: {cause}{late}")
+        return fault.kind(f"{self._name(call)}{way}: {fault.cause}{late}")
 
-    def _name(self, call: _Call) -> str:
+    def _name(self, call: Call) -> str:
         return f"{call.method} {self._origin}{call.path}"
 
-    def _ready(self) -> HttpClient:
-        """Return the open pool; open it if this is the first request."""
-        global _home_pid  # noqa: PLW0603 - a fact about the process
-        if self._closed:
-            raise ConnectError(f"{self!r} is closed")
-        if _home_pid not in {None, os.getpid()}:
-            raise ConfigError(
-                "this process was forked from one that had already talked to a server, and connections do not survive "
-                'a fork: use start_method="forkserver" or "spawn", or fork before the first request'
-            )
-        if self._http is None:
-            with _build_lock:
-                if self._http is None:
-                    _home_pid = os.getpid()
-                    self._http = _pool(self._configuration)
-        return self._http
 
+def _way(configuration: Configuration) -> Way:
+    if configuration.host.startswith("http:") and proxy_for(configuration) is None:
+        return Direct(configuration)
+    from podium.library import Library  # most programs need none of it: its import and its memory are saved
 
-async def _read(answer: HttpResponse, name: str) -> Response:
-    if int(answer.get_header("content-length") or 0) > MAX_BODY:
-        raise _too_large(name)
-    chunks, size = [], 0
-    while (chunk := await answer.body_reader.read_chunk()) is not None:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise _too_large(name)
-    header = answer.get_header
-    body = b"".join(chunks)
-    return Response(answer.status, body, header("content-type"), header("retry-after"), header("location"))
-
-
-def _too_large(name: str) -> AnswerError:
-    return AnswerError(f"{name}: the answer is larger than {MAX_BODY >> 20} MB")
+    return Library(configuration)
 
 
 def _token_in(response: Response, name: str) -> str:
@@ -257,119 +191,10 @@ def _token_in(response: Response, name: str) -> str:
     return token
 
 
-# --- errors of the HTTP library ------------------------------------------------------------------------------------
-
-#: What each error means, looked up along the class's ancestors; ``classified`` knows the exceptions.
-_MEANING: Final[dict[type[Exception], type[TransportError | ConfigError]]] = {
-    http_errors.PyreqwestError: CutError,  # unknown trouble: the request may have arrived
-    http_errors.BuilderError: ConfigError,
-    http_errors.StatusError: AnswerError,
-    http_errors.RedirectError: AnswerError,
-    http_errors.DecodeError: AnswerError,
-    http_errors.RequestTimeoutError: TimeoutExceededError,
-    http_errors.PoolTimeoutError: ConnectError,
-}
-#: Texts in the chain of causes, the most telling first, and what they tell a user; {} is the innermost cause.
-_CAUSES: Final = (
-    ("UnknownIssuer", "the server's certificate comes from no trusted authority (set ssl_ca_cert to trust its own)"),
-    ("CaUsedAsEndEntity", "the server shows a CA certificate as its own: issue a server certificate from it"),
-    ("invalid peer certificate", "the server's certificate is not valid: {}"),
-    ("proxy authorization required", "the proxy wants other credentials"),
-    ("dns error", "the host name does not resolve: {}"),
-    ("Connection refused", "connection refused"),
-    ("tunnel error", "the proxy could not connect to the server"),
-    ("InvalidContentType", "the server does not speak TLS: use http://"),
-    ("tls handshake eof", "the server ended the TLS handshake: wrong TLS version, or it wants a client certificate"),
-    ("CertificateRequired", "the server wants a client certificate (set cert_file and key_file)"),
-    ("close_notify", "the server ended the TLS connection: it may want another client certificate"),
-    ("received fatal alert", "the server refused the TLS connection: {}"),
-    ("connection closed before message completed", "the server closed the connection without an answer"),
-    ("operation timed out", "no answer"),
-)
-#: Links in the chain of causes: while connecting; after that and before the answer's head.
-_CONNECTING: Final = "client error (Connect)"
-_BEFORE_ANSWER: Final = "client error (SendRequest)"
-#: Causes that are a time limit. The library's timeout errors are not enough: it makes one of every error whose text
-#: has the word "timeout" in it, and the URL is part of that text.
-_LATE: Final = frozenset({"operation timed out", "deadline has elapsed"})
-#: What a cause says of an answer that is not HTTP.
-_UNREADABLE: Final = (" parsed", "message head is too large")
-
-
-def _causes(error: http_errors.PyreqwestError) -> list[str]:
-    """Return the chain of causes, the innermost last, without the first one: it repeats the URL and so user data."""
-    details = getattr(error, "details", None) or {}
-    chain = [cause["message"] for cause in details.get("causes") or ()]
-    return [cause for cause in chain if not cause.startswith("error sending request")]
-
-
-def classified(error: http_errors.PyreqwestError) -> tuple[type[TransportError | ConfigError], str]:
-    """Return the class of podium's errors for an error of the HTTP library, and its cause in words.
-
-    The library's own classes do not tell "refused" from "cut after sending"; its chain of causes does.
-    """
-    causes = _causes(error)
-    text = " ".join(causes)
-    late = not _LATE.isdisjoint(causes)
-    kind = next(_MEANING[base] for base in type(error).__mro__ if base in _MEANING)
-    if kind is TimeoutExceededError and causes and not late:
-        kind = AnswerError if any(sign in text for sign in _UNREADABLE) else CutError
-    if _CONNECTING in causes and late:
-        return ConnectError, "no connection in time"
-    if _CONNECTING in causes or "CertificateRequired" in text:
-        kind = ConnectError
-    elif "error reading a body from connection" in causes:
-        kind = CutError
-    words = next((words for sign, words in _CAUSES if sign in text), "{}")
-    return kind, words.format(printable(causes[-1] if causes else error.message))
-
-
-# --- the connection pool and its thread ----------------------------------------------------------------------------
-
-
-def _pool(configuration: Configuration) -> HttpClient:
-    try:
-        return _pool_builder(configuration).build()
-    except http_errors.BuilderError as error:
-        proxy = proxy_for(configuration) or ""
-        if configuration.host.startswith("http:") and not proxy.startswith("https:"):
-            # A system without any certificate authority, but no certificate will be looked at either.
-            return _pool_builder(configuration).danger_accept_invalid_certs(enable=True).build()
-        _, cause = classified(error)
-        raise ConfigError(
-            f"TLS cannot be set up: {cause}; install the system's CA certificates or set ssl_ca_cert"
-        ) from None
-
-
-def _pool_builder(configuration: Configuration) -> ClientBuilder:
-    builder = (
-        ClientBuilder()
-        .user_agent("podium")
-        .http1_only()
-        .follow_redirects(enable=False)
-        .referer(enable=False)
-        .brotli(enable=False)
-        .zstd(enable=False)
-        .deflate(enable=False)
-        .min_tls_version("TLSv1.2")
-        .danger_accept_invalid_certs(enable=not configuration.verify_ssl)
-        .connect_timeout(timedelta(seconds=configuration.connect_timeout))
-        .timeout(timedelta(seconds=configuration.request_timeout))
-        .pool_idle_timeout(_IDLE_LIMIT)
-    )
-    if configuration.ssl_ca_cert is not None:
-        builder = builder.add_root_certificate_pem(Path(configuration.ssl_ca_cert).read_bytes())
-    if configuration.cert_file is not None and configuration.key_file is not None:
-        certificate, key = Path(configuration.cert_file), Path(configuration.key_file)
-        builder = builder.identity_pem(certificate.read_bytes() + b"\n" + key.read_bytes())
-    proxy = proxy_for(configuration)
-    return builder.no_proxy() if proxy is None else builder.proxy(ProxyBuilder.all(proxy))
-
-
 def _check_security(configuration: Configuration) -> None:
     """Warn of what is unsafe, refuse what cannot work."""
     for kind, url in (("server", configuration.host), ("proxy", proxy_for(configuration))):
-        if url is not None and not Url.is_valid(url):
+        if url is not None and not _is_host(urlsplit(url).hostname or ""):
             raise ConfigError(f"not a {kind} URL: {masked_url(url)!r}")
     server = urlsplit(configuration.host)
     if not configuration.verify_ssl:
@@ -384,14 +209,9 @@ def _warn_once(message: str) -> None:
         logger.warning("%s", message)
 
 
-@atexit.register
-def _leave_python() -> None:
-    """Wait until the HTTP library's thread is done with Python before the interpreter goes down.
-
-    That thread wakes event loops from outside. Caught at it by the interpreter's end, it aborts the whole process. It
-    does one thing after the other, so once it has refused a request that it may not send, the waking is behind it.
-    """
-    if _home_pid == os.getpid():
-        no_plain_http = SyncClientBuilder().https_only(enable=True).danger_accept_invalid_certs(enable=True).build()
-        with suppress(http_errors.BuilderError):
-            no_plain_http.get("http://never-sent.invalid/").build().send()
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return not _NO_HOST.search(name)

@@ -37,7 +37,8 @@ FORK = """
     from podium.transport import Transport
 
     credentials = AuthenticationSettings(key_id="key", key_secret="secret")
-    configuration = Configuration(server_api_url=sys.argv[1], authentication_settings=credentials)
+    proxy = sys.argv[1].removesuffix("/api") if "proxy" in sys.argv else None
+    configuration = Configuration(server_api_url=sys.argv[1], authentication_settings=credentials, proxy=proxy)
     used = Transport(configuration)
     if "use" in sys.argv:
         asyncio.run(used.request("POST", "/workflow"))
@@ -61,11 +62,21 @@ FORK = """
 """
 
 
-def test_a_child_forked_after_use_gets_a_clear_error_and_leaves_the_parent_working() -> None:
+def test_a_child_forked_after_use_has_connections_of_its_own_and_leaves_the_parent_working() -> None:
     with FakeServer() as server:
         server.on("POST", "/api/token", text_answer('{"token": "t"}'))
         server.otherwise(text_answer("id"))
-        assert python(FORK, server.url, "use") == "ConfigError True True\n" * 3
+        assert python(FORK, server.url, "use").splitlines()[-1] == "id"
+        requests = server.to("/api/workflow")
+        assert len(requests) == 5
+        assert not {requests[0].connection, requests[4].connection} & {it.connection for it in requests[1:4]}
+
+
+def test_a_child_forked_after_use_of_the_http_library_gets_a_clear_error_and_leaves_the_parent_working() -> None:
+    with FakeServer() as server:
+        server.on("POST", "/api/token", text_answer('{"token": "t"}'))
+        server.otherwise(text_answer("id"))
+        assert python(FORK, server.url, "use", "proxy") == "ConfigError True True\n" * 3
         assert len(server.to("/api/workflow")) == 2
 
 

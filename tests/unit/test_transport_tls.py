@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from podium.answers import Response
-    from podium.transport import Query
+    from podium.call import Query
 
 
 def send(url: str, method: str = "POST", query: Query | None = None, **settings: Any) -> Response:

@@ -1,0 +1,118 @@
+"""A request on its way: what goes out, what can go wrong, and the bounds of an answer. Below every way to a server."""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from podium.errors import AnswerError
+
+if TYPE_CHECKING:
+    from podium.answers import Response
+    from podium.errors import ConfigError, TransportError
+
+#: Largest answer that is read, after decompression.
+MAX_BODY: Final = 64 * 1024 * 1024
+TOO_LARGE: Final = f"the answer is larger than {MAX_BODY >> 20} MB"
+#: Seconds after which an idle connection is not used again. Conductor closes one that was idle for 60 s; leaving it
+#: first avoids the race.
+IDLE_LIMIT: Final = 50.0
+#: What stays as it is in the path of a server's URL.
+_KEPT_AS_IT_IS: Final = "/%:@!$&'()*+,;=-._~"
+
+Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
+
+
+class Call(NamedTuple):
+    """One request; ``timeout`` in seconds covers everything from connecting to the last byte."""
+
+    method: str
+    path: str
+    query: Query | None
+    body: bytes | None
+    content_type: str
+    timeout: float
+    template: str
+
+
+class Fault(Exception):  # noqa: N818 - a way's word for what becomes an error of podium's
+    """Why there is no answer: the error that it is to a user, and its cause in words.
+
+    ``status`` is 0 unless the head of an answer came; ``is_unanswered`` says that the connection was cut before that.
+    """
+
+    def __init__(
+        self,
+        kind: type[TransportError | ConfigError],
+        cause: str,
+        *,
+        status: int = 0,
+        is_unanswered: bool = False,
+    ) -> None:
+        super().__init__(cause)
+        self.kind = kind
+        self.cause = cause
+        self.status = status
+        self.is_unanswered = is_unanswered
+
+
+class Way(Protocol):
+    """A way to one server, with connections of its own; usable from any event loop of any thread."""
+
+    async def exchange(self, call: Call, token: str | None) -> Response:
+        """Send a request and return its answer, whatever its status; raises Fault if none came."""
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way end with a CutError."""
+
+
+class Heads:
+    """Makes the heads of requests; what all of them share is made once."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._prefix = quote(parts.path, safe=_KEPT_AS_IT_IS)
+        host = (parts.hostname or "").encode("idna").decode()
+        host = f"[{host}]" if ":" in host else host
+        port = "" if parts.port is None else f":{parts.port}"
+        lines = [f"Host: {host}{port}", "User-Agent: podium", "Accept: */*", "Accept-Encoding: gzip"]
+        if parts.username is not None or parts.password is not None:
+            pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+            lines.append(f"Authorization: Basic {b64encode(pair.encode()).decode()}")
+        self._lines = "".join(f"{line}\r\n" for line in lines)
+
+    def of(self, call: Call, token: str | None) -> bytes:
+        """Return the head of a request; its path is encoded already."""
+        query = f"?{urlencode(call.query, safe='*')}" if call.query else ""
+        head = f"{call.method} {self._prefix}{call.path}{query} HTTP/1.1\r\n{self._lines}"
+        if token is not None:
+            head += f"X-Authorization: {token}\r\n"
+        if call.body is not None:
+            head += f"Content-Type: {call.content_type}\r\nContent-Length: {len(call.body)}\r\n"
+        elif call.method != "GET":
+            head += "Content-Length: 0\r\n"
+        return f"{head}\r\n".encode("ascii")
+
+
+def unpacked(body: bytes, encoding: bytes | None) -> bytes:
+    """Return a body without its content encoding; gzip is the only one that is asked for.
+
+    Raises Fault for what is too large, broken, or encoded otherwise.
+    """
+    if encoding is None or encoding == b"identity":
+        return body
+    if encoding not in {b"gzip", b"x-gzip"}:
+        raise Fault(AnswerError, "the answer has a content encoding that was not asked for")
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = unpacker.decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        raise Fault(AnswerError, "the answer is not the gzip that it says it is") from None
+    if len(plain) > MAX_BODY:
+        raise Fault(AnswerError, TOO_LARGE)
+    if not unpacker.eof:
+        raise Fault(AnswerError, "the answer's gzip does not end")
+    return plain

@@ -1,0 +1,185 @@
+"""The short way to a server: HTTP/1.1 over plain TCP on the caller's own event loop, no thread in between.
+
+A connection carries one request at a time. It is used again unless the server says otherwise, anything is odd about
+its answer, or it may be stale.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from podium.answers import Response, printable
+from podium.call import IDLE_LIMIT, Fault, Heads
+from podium.conversation import Connection
+from podium.errors import ConnectError, CutError, TimeoutExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from podium.call import Call
+    from podium.config import Configuration
+
+#: What a forked child has from its parent. Never used, and never finalized: the descriptors are the parent's too.
+_inherited: list[object] = []
+
+
+class Direct:
+    """Connections to one server without TLS and proxy, a pool for each event loop that uses them."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        url = urlsplit(configuration.host)
+        assert url.scheme == "http", "TLS goes another way"
+        assert url.hostname is not None, "the configuration checks its URL"
+        self._address = (url.hostname, url.port or 80)
+        self._connect_timeout = configuration.connect_timeout
+        self._heads = Heads(configuration.host)
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._pid = os.getpid()
+
+    async def exchange(self, call: Call, token: str | None) -> Response:
+        """Send a request and return its answer, whatever its status; raises Fault if none came."""
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None or self._pid != os.getpid():
+            pool = await self._new_pool(loop)
+        head = self._heads.of(call, token)
+        return await pool.exchange(head, call.body or b"", call.timeout)
+
+    async def aclose(self) -> None:
+        """Close all connections, also those of other loops; requests under way end with a CutError."""
+        pools, self._pools = self._pools, {}
+        here = pools.pop(asyncio.get_running_loop(), None)
+        if self._pid != os.getpid():
+            _inherited.extend([pools, here])
+            return
+        for loop, pool in pools.items():
+            with suppress(RuntimeError):  # the loop is closed, and its connections are with it
+                loop.call_soon_threadsafe(pool.close)
+        if here is not None:
+            await here.keeper.aclose()
+
+    async def _new_pool(self, loop: asyncio.AbstractEventLoop) -> _Pool:
+        if self._pid != os.getpid():
+            _inherited.append(self._pools)
+            self._pools, self._pid = {}, os.getpid()
+        else:
+            self._pools = {loop: pool for loop, pool in self._pools.items() if not loop.is_closed()}
+        pool = self._pools[loop] = _Pool(loop, self._address, self._connect_timeout)
+        await anext(pool.keeper)
+        return pool
+
+
+class _Pool:
+    """The connections of one event loop. Its ``keeper`` closes them when the loop shuts down."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], connect_timeout: float) -> None:
+        self.loop = loop
+        self.busy: set[Connection] = set()
+        self.idle: list[Connection] = []
+        self.keeper = self._keep()
+        self._address = address
+        self._connect_timeout = connect_timeout
+        self._closed = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    async def exchange(self, head: bytes, body: bytes, timeout: float) -> Response:  # noqa: ASYNC109 - see _watch
+        deadline = self.loop.time() + timeout
+        connection = self._usable() or await self._connected(deadline)
+        waiter = connection.ask(head, body, deadline)
+        self._watch(deadline)
+        try:
+            answer = await waiter
+        finally:
+            if connection.waiter is waiter:  # the caller was cancelled, and the answer will be nobody's
+                connection.end()
+        if isinstance(answer, Fault):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for connection in [*self.busy, *self.idle]:
+            connection.fail(CutError, "the connection was closed")
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        """Close the pool when the loop ends its asynchronous generators, which it does last of all."""
+        try:
+            yield
+        finally:
+            self.close()
+            await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+
+    def _usable(self) -> Connection | None:
+        oldest = self.loop.time() - IDLE_LIMIT
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.idle_since > oldest and not connection.is_stale():
+                return connection
+            connection.end()
+        return None
+
+    async def _connected(self, deadline: float) -> Connection:
+        """Open a connection; of the time, each address of the server has an equal share of what is left."""
+        end = min(deadline, self.loop.time() + self._connect_timeout)
+        cause = "no connection in time"
+        try:
+            async with asyncio.timeout_at(end):
+                addresses = await _resolved(self.loop, *self._address)
+            for number, address in enumerate(addresses):
+                now = self.loop.time()
+                try:
+                    async with asyncio.timeout_at(now + (end - now) / (len(addresses) - number)):
+                        return await self._opened(address)
+                except OSError as error:
+                    cause = _trouble(error)
+        except OSError as error:
+            cause = _trouble(error)
+        raise Fault(ConnectError, cause)
+
+    async def _opened(self, address: tuple[str, int]) -> Connection:
+        _, connection = await self.loop.create_connection(lambda: Connection(self.loop, self.busy, self.idle), *address)
+        if self._closed:
+            connection.end()
+            raise Fault(ConnectError, "the connection was closed")
+        return connection
+
+    def _watch(self, deadline: float) -> None:
+        """See to it that the alarm rings at the earliest deadline: one timer serves all requests."""
+        if self._alarm is None or deadline < self._alarm.when():
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self.loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        now = self.loop.time()
+        for connection in [connection for connection in self.busy if connection.deadline <= now]:
+            connection.fail(TimeoutExceededError, "no answer")
+        if self.busy:
+            self._watch(min(connection.deadline for connection in self.busy))
+
+
+async def _resolved(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[tuple[str, int]]:
+    """Return the addresses of a host; one that is an address already costs no thread."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return [(host, port)]
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((str(address[0]), port) for *_, address in found))
+
+
+def _trouble(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no connection in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    words = printable(error.strerror or str(error))
+    return f"the host name does not resolve: {words}" if isinstance(error, socket.gaierror) else words

@@ -1,0 +1,349 @@
+"""The way without the HTTP library: whatever a server may send, and when connections are used again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import uvloop
+
+from fake_server import DEADLINE, Answer, FakeServer, Fault, Gate, text_answer
+from podium.config import Configuration
+from podium.direct import Direct
+from podium.errors import AnswerError, ConnectError, CutError, PodiumError, TimeoutExceededError
+from podium.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from podium.answers import Response
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+def run(work: Coroutine[Any, Any, Any], factory: Callable[[], asyncio.AbstractEventLoop] = LOOPS[1]) -> Any:
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+class RawServer:
+    """Answers each request with the next of the given pieces of bytes, and keeps the connection: one list for each."""
+
+    def __init__(self, *conversations: list[list[bytes]]) -> None:
+        self.requests = [0] * len(conversations)
+        self._conversations = conversations
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for a connection
+        self._listener.close()
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        for number, answers in enumerate(self._conversations):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.settimeout(DEADLINE)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connection, suppress(OSError):
+                for pieces in answers:
+                    if not _request_arrived(connection):
+                        break
+                    self.requests[number] += 1
+                    for piece in pieces:
+                        connection.sendall(piece)
+                else:
+                    _request_arrived(connection)  # or its end
+
+
+def _request_arrived(connection: socket.socket) -> bool:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return False
+        data += more
+    return True
+
+
+async def requests(url: str, count: int = 1, method: str = "GET") -> list[Response]:
+    transport = Transport(Configuration(server_api_url=url))
+    try:
+        return [await transport.request(method, "/x") for _ in range(count)]
+    finally:
+        await transport.aclose()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        ([OK], b"ok"),
+        ([OK[i : i + 1] for i in range(len(OK))], b"ok"),
+        ([CHUNKED, b"1\r\no\r\n1;x=y\r\n", b"k\r\n0\r\n\r\n"], b"ok"),
+        ([CHUNKED, b"2\r\nok\r\n0\r\nContent-Encoding: gzip\r\nX: y\r\n\r\n"], b"ok"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n", OK], b"ok"),
+        ([b"HTTP/1.1 103 Early Hints\r\nContent-Encoding: gzip\r\n\r\n" + OK], b"ok"),
+        ([b"HTTP/1.1 204 None\r\n\r\n"], b""),
+        ([b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok"], b"ok"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"], b"ok"),
+    ],
+)
+def test_every_form_of_an_answer_is_read_and_the_connection_used_again(
+    factory: Callable[[], asyncio.AbstractEventLoop], pieces: list[bytes], body: bytes
+) -> None:
+    with RawServer([pieces, pieces, pieces]) as server:
+        assert [response.body for response in run(requests(server.url, 3), factory)] == [body] * 3
+        assert server.requests == [3]
+
+
+@pytest.mark.parametrize(
+    "surplus",
+    [b"x", b"HTTP/1.1 2", OK, b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"],
+)
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again(
+    surplus: bytes, *, is_apart: bool
+) -> None:
+    """What comes after an answer could be taken for the next one's."""
+    pieces = [OK, surplus] if is_apart else [OK + surplus]
+
+    async def work() -> list[bytes]:
+        transport = Transport(Configuration(server_api_url=server.url))
+        first = await transport.request("POST", "/x")
+        second = await transport.request("POST", "/x")
+        await transport.aclose()
+        return [first.body, second.body]
+
+    with RawServer([pieces], [[OK]]) as server:
+        try:
+            assert run(work()) == [b"ok", b"ok"]
+        except CutError:  # the second request was on its way when the surplus came: it has no answer of its own
+            assert is_apart
+        else:
+            assert server.requests == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+def test_a_connection_that_the_server_does_not_keep_is_left(head: bytes) -> None:
+    with RawServer([[head]], [[head]]) as server:
+        assert [response.body for response in run(requests(server.url, 2))] == [b"ok", b"ok"]
+        assert server.requests == [1, 1]
+
+
+def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+    with FakeServer() as server:
+        server.otherwise(Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nall of it"))
+        assert [response.body for response in run(requests(server.url, 2))] == [b"all of it"] * 2
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", "another protocol"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX\0: y\r\n\r\nok", "not HTTP"),
+        (CHUNKED + b"zz\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "its head does not end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok", "not asked for"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(b"ok" * 99)[:-9],
+            "does not end",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 68000000000\r\n\r\n", "larger than 64 MB"),
+    ],
+)
+def test_what_cannot_be_trusted_is_an_answer_error_and_says_why(raw: bytes, complaint: str) -> None:
+    with FakeServer() as server:
+        server.otherwise(Answer(raw=raw))
+        with pytest.raises(AnswerError, match=complaint):
+            run(requests(server.url))
+
+
+def test_an_answer_before_the_whole_request_was_sent_is_read_and_the_connection_left() -> None:
+    refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
+
+    async def work(url: str) -> bytes:
+        transport = Transport(Configuration(server_api_url=url))
+        with pytest.raises(PodiumError, match="413"):
+            await transport.request("POST", "/x", body=b"[" + b" " * 30_000_000 + b"]")
+        answer = await transport.request("POST", "/x", body=b"{}")
+        await transport.aclose()
+        return answer.body
+
+    with RawServer([[refusal]], [[OK]]) as server:
+        assert run(work(server.url)) == b"ok"
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_large_bodies_arrive_whole(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def work(url: str) -> int:
+        transport = Transport(Configuration(server_api_url=url))
+        response = await transport.request("POST", "/x", body=b"x" * 5_000_000)
+        await transport.aclose()
+        return len(response.body)
+
+    with FakeServer() as server:
+        server.otherwise(lambda request: Answer(body=request.body * 2))
+        assert run(work(server.url), factory) == 10_000_000
+
+
+def test_credentials_in_the_url_are_sent_and_the_path_is_encoded() -> None:
+    with FakeServer() as server:
+        server.otherwise(text_answer("ok"))
+        run(requests(server.url.replace("//", "//us%40er:p%3Aw@").replace("/api", "/a%20b/ü/api"), method="POST"))
+        request = server.requests[0]
+    assert base64.b64decode(request.headers["authorization"].removeprefix("Basic ")) == b"us@er:p:w"
+    assert request.target == "/a%20b/%C3%BC/api/x"
+    assert request.headers["host"] == f"127.0.0.1:{server.port}"
+    assert request.headers["content-length"] == "0"
+
+
+def test_an_ipv6_address_is_named_in_brackets() -> None:
+    try:
+        server = FakeServer(host="::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with server:
+        server.otherwise(text_answer("ok"))
+        run(requests(f"http://[::1]:{server.port}/api"))
+        assert server.requests[0].headers["host"] == f"[::1]:{server.port}"
+
+
+def test_a_name_is_tried_at_each_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(server: FakeServer) -> bytes:
+        monkeypatch.setattr(
+            "podium.direct._resolved", lambda *_: asyncio.sleep(0, [("127.0.0.2", 1), ("127.0.0.1", server.port)])
+        )
+        return (await requests("http://conductor.example:8080/api"))[0].body
+
+    with FakeServer() as server:
+        server.otherwise(text_answer("ok"))
+        assert run(work(server)) == b"ok"
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_each_request_has_its_own_limit_whatever_the_others_have(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def work(server: FakeServer, gate: Gate) -> bytes:
+        transport = Transport(Configuration(server_api_url=server.url))
+        kept = asyncio.create_task(transport.request("GET", "/kept"))
+        for limit in (0.2, 0.05, 0.1):
+            with pytest.raises(TimeoutExceededError, match=f"no answer within {limit} s"):
+                await transport.request("GET", "/silent", timeout=limit)
+        gate.open()
+        body = (await kept).body
+        await transport.aclose()
+        return body
+
+    gate = Gate()
+    with FakeServer() as server:
+        server.on("GET", "/api/silent", Answer(fault=Fault.SILENCE))
+        server.on("GET", "/api/kept", text_answer("ok", gate=gate))
+        assert run(work(server, gate), factory) == b"ok"
+
+
+def test_a_deadline_that_passes_while_connecting_is_a_connect_error() -> None:
+    async def work(url: str) -> None:
+        transport = Transport(Configuration(server_api_url=url))
+        with pytest.raises(ConnectError, match="no connection in time"):
+            await transport.request("GET", "/x", timeout=0.1)
+
+    with socket.socket() as listener, socket.socket() as filler:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        filler.connect(listener.getsockname())
+        run(work(f"http://127.0.0.1:{listener.getsockname()[1]}/api"))
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_a_cancelled_request_takes_its_connection_along_and_no_other(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Its answer must not become the next request's; and the connection of a finished one may be another's by then."""
+
+    async def work(server: FakeServer) -> list[bytes]:
+        transport = Transport(Configuration(server_api_url=server.url))
+        doomed = asyncio.create_task(transport.request("POST", "/doomed"))
+        await asyncio.to_thread(server.wait_for, 1)
+        doomed.cancel()
+        await asyncio.wait([doomed])
+        rounds = [transport.request("POST", f"/{number}") for number in range(30)]
+        bodies = [response.body for response in await asyncio.gather(*rounds)]
+        bodies += [(await transport.request("POST", f"/{number}")).body for number in range(30)]
+        await transport.aclose()
+        return bodies
+
+    with FakeServer() as server:
+        server.on("POST", "/api/doomed", Answer(fault=Fault.SILENCE))
+        server.otherwise(lambda request: text_answer(request.path))
+        assert run(work(server), factory) == [f"/api/{number}".encode() for number in range(30)] * 2
+
+
+def test_closing_reaches_the_connections_of_other_loops() -> None:
+    opened = threading.Event()
+    outcome: list[BaseException] = []
+
+    def other(transport: Transport) -> None:
+        async def wait() -> None:
+            opened.set()
+            await transport.request("POST", "/silent")
+
+        try:
+            run(wait())
+        except PodiumError as error:
+            outcome.append(error)
+
+    with FakeServer() as server:
+        server.otherwise(Answer(fault=Fault.SILENCE))
+        transport = Transport(Configuration(server_api_url=server.url))
+        thread = threading.Thread(target=other, args=(transport,))
+        thread.start()
+        opened.wait(DEADLINE)
+        server.wait_for(1)
+        run(transport.aclose())
+        thread.join(DEADLINE)
+        assert [type(error) for error in outcome] == [CutError]
+
+
+def test_a_transport_that_is_not_closed_leaves_nothing_open_when_its_loop_ends() -> None:
+    async def work(way: Transport) -> None:
+        await way.request("GET", "/x")
+
+    with FakeServer() as server:
+        server.otherwise(text_answer("ok"))
+        transport = Transport(Configuration(server_api_url=server.url))
+        for factory in LOOPS * 3:
+            run(work(transport), factory)  # an unclosed socket would be a ResourceWarning
+        way = transport._way
+        assert isinstance(way, Direct)
+        assert len(way._pools) == 1
