@@ -7,6 +7,7 @@ its answer, or it may be stale.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 from contextlib import suppress
@@ -85,7 +86,8 @@ class _Pool:
         self._address = address
         self._connect_timeout = connect_timeout
         self._closed = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._rings_at = math.inf
 
     async def exchange(self, head: bytes, body: bytes, timeout: float) -> Response:  # noqa: ASYNC109 - see _watch
         deadline = self.loop.time() + timeout
@@ -152,13 +154,14 @@ class _Pool:
 
     def _watch(self, deadline: float) -> None:
         """See to it that the alarm rings at the earliest deadline: one timer serves all requests."""
-        if self._alarm is None or deadline < self._alarm.when():
+        if deadline < self._rings_at:
             if self._alarm is not None:
                 self._alarm.cancel()
+            self._rings_at = deadline  # the handle does not say it: uvloop's for what is due at once has no when()
             self._alarm = self.loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._rings_at = math.inf
         now = self.loop.time()
         for connection in [connection for connection in self.busy if connection.deadline <= now]:
             connection.fail(TimeoutExceededError, "no answer")

@@ -272,6 +272,26 @@ def test_each_request_has_its_own_limit_whatever_the_others_have(
         assert run(work(server, gate), factory) == b"ok"
 
 
+@pytest.mark.parametrize("factory", LOOPS)
+def test_a_limit_that_is_over_at_once_troubles_no_other_request(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def work(url: str) -> tuple[list[BaseException], bytes]:
+        transport = Transport(Configuration(server_api_url=url))
+        await asyncio.gather(*(transport.request("GET", "/x") for _ in range(3)))  # connecting needs no alarm
+        doomed = [transport.request("POST", "/silent", timeout=limit) for limit in (0.0002, 0.0001)]
+        *errors, answer = await asyncio.gather(*doomed, transport.request("GET", "/x"), return_exceptions=True)
+        await transport.aclose()
+        return errors, answer.body
+
+    with FakeServer() as server:
+        server.on("POST", "/api/silent", Answer(fault=Fault.SILENCE))
+        server.otherwise(text_answer("ok"))
+        errors, body = run(work(server.url), factory)
+        assert [type(error) for error in errors] == [TimeoutExceededError] * 2
+        assert body == b"ok"
+
+
 def test_a_deadline_that_passes_while_connecting_is_a_connect_error() -> None:
     async def work(url: str) -> None:
         transport = Transport(Configuration(server_api_url=url))
