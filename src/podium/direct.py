@@ -39,8 +39,9 @@ class Direct:
         self._address = (url.hostname, url.port or 80)
         self._connect_timeout = configuration.connect_timeout
         self._heads = Heads(configuration.host)
-        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}  # without a lock: each step on it is one for threads
         self._pid = os.getpid()
+        self._is_closed = False
 
     async def exchange(self, call: Call, token: str | None) -> Response:
         """Send a request and return its answer, whatever its status; raises Fault if none came."""
@@ -53,30 +54,35 @@ class Direct:
 
     async def aclose(self) -> None:
         """Close all connections, also those of other loops; requests under way end with a CutError."""
-        pools, self._pools = self._pools, {}
-        here = pools.pop(asyncio.get_running_loop(), None)
+        self._is_closed = True
         if self._pid != os.getpid():
-            _inherited.extend([pools, here])
+            _inherited.append(self._pools)
             return
-        for loop, pool in pools.items():
+        here = self._pools.pop(asyncio.get_running_loop(), None)
+        for loop, pool in self._pools.copy().items():
             with suppress(RuntimeError):  # the loop is closed, and its connections are with it
                 loop.call_soon_threadsafe(pool.close)
         if here is not None:
+            here.close()
             await here.keeper.aclose()
+            await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
     async def _new_pool(self, loop: asyncio.AbstractEventLoop) -> _Pool:
         if self._pid != os.getpid():
             _inherited.append(self._pools)
             self._pools, self._pid = {}, os.getpid()
-        else:
-            self._pools = {loop: pool for loop, pool in self._pools.items() if not loop.is_closed()}
+        for known in self._pools.copy():
+            if known.is_closed():
+                self._pools.pop(known, None)
         pool = self._pools[loop] = _Pool(loop, self._address, self._connect_timeout)
         await anext(pool.keeper)
+        if self._is_closed:  # by another thread, which may have missed this pool
+            pool.close()
         return pool
 
 
 class _Pool:
-    """The connections of one event loop. Its ``keeper`` closes them when the loop shuts down."""
+    """The connections of one event loop. Its ``keeper`` leaves none of them open when the loop shuts down."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], connect_timeout: float) -> None:
         self.loop = loop
@@ -85,7 +91,8 @@ class _Pool:
         self.keeper = self._keep()
         self._address = address
         self._connect_timeout = connect_timeout
-        self._closed = False
+        self._is_closed = False
+        self._is_ending = False
         self._alarm: asyncio.Handle | None = None
         self._rings_at = math.inf
 
@@ -97,26 +104,32 @@ class _Pool:
         try:
             answer = await waiter
         finally:
-            if connection.waiter is waiter:  # the caller was cancelled, and the answer will be nobody's
+            # Either the caller was cancelled, and the answer will be nobody's, or nobody will use the connection again.
+            if connection.waiter is waiter or (self._is_ending and connection.waiter is None):
                 connection.end()
         if isinstance(answer, Fault):
             raise answer
         return answer
 
     def close(self) -> None:
-        self._closed = True
+        self._is_closed = True
         if self._alarm is not None:
             self._alarm.cancel()
         for connection in [*self.busy, *self.idle]:
             connection.fail(CutError, "the connection was closed")
 
     async def _keep(self) -> AsyncGenerator[None, None]:
-        """Close the pool when the loop ends its asynchronous generators, which it does last of all."""
+        """End idle connections when the loop ends its asynchronous generators, which it does last of all.
+
+        Those of users may have requests under way then, and send more: each over a connection that is not kept. It
+        awaits nothing, because whoever closes a generator at the same time would be told that it is running already.
+        """
         try:
             yield
         finally:
-            self.close()
-            await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+            self._is_ending = True
+            for connection in self.idle:
+                connection.end()
 
     def _usable(self) -> Connection | None:
         oldest = self.loop.time() - IDLE_LIMIT
@@ -147,7 +160,7 @@ class _Pool:
 
     async def _opened(self, address: tuple[str, int]) -> Connection:
         _, connection = await self.loop.create_connection(lambda: Connection(self.loop, self.busy, self.idle), *address)
-        if self._closed:
+        if self._is_closed:
             connection.end()
             raise Fault(ConnectError, "the connection was closed")
         return connection

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import socket
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -13,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 import uvloop
 
-from fake_server import DEADLINE, Answer, FakeServer, Fault, Gate, text_answer
+from fake_server import DEADLINE, Answer, FakeServer, Fault, Gate, json_answer, text_answer
+from podium.answers import Response
+from podium.client import AsyncClient
 from podium.config import Configuration
 from podium.direct import Direct
 from podium.errors import AnswerError, ConnectError, CutError, PodiumError, TimeoutExceededError
 from podium.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from podium.answers import Response
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -276,20 +277,18 @@ def test_each_request_has_its_own_limit_whatever_the_others_have(
 def test_a_limit_that_is_over_at_once_troubles_no_other_request(
     factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
-    async def work(url: str) -> tuple[list[BaseException], bytes]:
+    async def work(url: str) -> list[type]:
         transport = Transport(Configuration(server_api_url=url))
         await asyncio.gather(*(transport.request("GET", "/x") for _ in range(3)))  # connecting needs no alarm
         doomed = [transport.request("POST", "/silent", timeout=limit) for limit in (0.0002, 0.0001)]
-        *errors, answer = await asyncio.gather(*doomed, transport.request("GET", "/x"), return_exceptions=True)
+        outcomes = await asyncio.gather(*doomed, transport.request("GET", "/x"), return_exceptions=True)
         await transport.aclose()
-        return errors, answer.body
+        return [type(outcome) for outcome in outcomes]
 
     with FakeServer() as server:
         server.on("POST", "/api/silent", Answer(fault=Fault.SILENCE))
         server.otherwise(text_answer("ok"))
-        errors, body = run(work(server.url), factory)
-        assert [type(error) for error in errors] == [TimeoutExceededError] * 2
-        assert body == b"ok"
+        assert run(work(server.url), factory) == [TimeoutExceededError, TimeoutExceededError, Response]
 
 
 def test_a_deadline_that_passes_while_connecting_is_a_connect_error() -> None:
@@ -367,3 +366,60 @@ def test_a_transport_that_is_not_closed_leaves_nothing_open_when_its_loop_ends()
         way = transport._way
         assert isinstance(way, Direct)
         assert len(way._pools) == 1
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("says_goodbye", [False, True])
+def test_a_generator_that_the_end_of_its_loop_closes_may_still_use_its_client(
+    factory: Callable[[], asyncio.AbstractEventLoop], *, says_goodbye: bool
+) -> None:
+    """The loop closes all generators at once, podium's and the user's, in no order."""
+    complaints = []
+
+    async def looks(url: str) -> AsyncIterator[str]:
+        async with AsyncClient(Configuration(server_api_url=url)) as client:
+            try:
+                while True:
+                    yield (await client.get_workflow_status("x")).status
+            finally:
+                if says_goodbye:
+                    await client.terminate_workflow("x")
+
+    async def work(url: str) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        kept.append(looks(url))
+        assert await anext(kept[-1]) == "RUNNING"
+
+    kept: list[AsyncIterator[str]] = []
+    with FakeServer() as server:
+        server.otherwise(json_answer({"workflowId": "x", "status": "RUNNING"}))
+        for _ in range(10):
+            run(work(server.url), factory)
+    assert complaints == []
+    assert len([request for request in server.requests if request.method == "DELETE"]) == 10 * says_goodbye
+
+
+def test_threads_that_begin_at_once_have_a_pool_each_that_closing_finds() -> None:
+    def begin(loop: asyncio.AbstractEventLoop) -> None:
+        async def work() -> None:
+            everyone.wait(DEADLINE)
+            await way._new_pool(loop)
+
+        loop.run_until_complete(work())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            way, everyone = Direct(Configuration()), threading.Barrier(16)
+            loops = [asyncio.new_event_loop() for _ in range(16)]
+            threads = [threading.Thread(target=begin, args=(loop,)) for loop in loops]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(DEADLINE)
+            assert way._pools.keys() == set(loops)
+            for loop in loops:
+                loop.close()
+    finally:
+        sys.setswitchinterval(interval)
