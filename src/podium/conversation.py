@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one of the fields that may follow a body."""
         if not self._status:  # what comes after the body is none
-            self._headers[name.lower()] = value
+            self._headers.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         """The head of an answer is complete."""
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
-        if not self._is_complete:
+        if self._status and not self._is_complete:
             self._body.append(data)
             self._size += len(data)
 

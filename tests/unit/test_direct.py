@@ -108,6 +108,11 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         ([b"HTTP/1.1 204 None\r\n\r\n"], b""),
         ([b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok"], b"ok"),
         ([b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"], b"ok"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Encoding: \r\nContent-Length: 2\r\n\r\nok"], b"ok"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP \r\nContent-Length: 22\r\n\r\n", gzip.compress(b"ok")], b"ok"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"], b""),
+        ([b"HTTP/1.1 204 None\r\nContent-Encoding: gzip\r\n\r\n"], b""),
+        ([b"HTTP/1.1 099 What\r\nContent-Length: 2\r\n\r\nno" + OK], b"ok"),
     ],
 )
 def test_every_form_of_an_answer_is_read_and_the_connection_used_again(
