@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed: perhaps in the middle of something."""
+        del self._parser  # which has this connection in turn: a cycle
         if self.waiter is None:
             with suppress(ValueError):
                 self._idle.remove(self)
@@ -114,8 +115,9 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         header = self._headers.get
+        parts, self._body = self._body, []  # an idle connection keeps nothing
         try:
-            body = unpacked(b"".join(self._body), header(b"content-encoding"))
+            body = unpacked(b"".join(parts), header(b"content-encoding"))
         except Fault as fault:
             self.fail(AnswerError, fault.cause)
             return

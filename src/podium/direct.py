@@ -108,7 +108,10 @@ class _Pool:
             if connection.waiter is waiter or (self._is_ending and connection.waiter is None):
                 connection.end()
         if isinstance(answer, Fault):
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer, waiter  # what they hold has a traceback with this frame in turn: a cycle
         return answer
 
     def close(self) -> None:
@@ -133,9 +136,11 @@ class _Pool:
 
     def _usable(self) -> Connection | None:
         oldest = self.loop.time() - IDLE_LIMIT
+        while self.idle and self.idle[0].idle_since <= oldest:  # the longest idle is the first
+            self.idle.pop(0).end()
         while self.idle:
             connection = self.idle.pop()
-            if connection.idle_since > oldest and not connection.is_stale():
+            if not connection.is_stale():
                 return connection
             connection.end()
         return None

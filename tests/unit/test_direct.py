@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import gzip
 import socket
 import sys
@@ -16,9 +17,12 @@ import uvloop
 
 from fake_server import DEADLINE, Answer, FakeServer, Fault, Gate, json_answer, text_answer
 from podium.answers import Response
+from podium.call import IDLE_LIMIT, Call
+from podium.call import Fault as FaultOfWay
 from podium.client import AsyncClient
 from podium.config import Configuration
-from podium.direct import Direct
+from podium.conversation import Connection
+from podium.direct import Direct, _Pool
 from podium.errors import AnswerError, ConnectError, CutError, PodiumError, TimeoutExceededError
 from podium.transport import Transport
 
@@ -82,6 +86,11 @@ def _request_arrived(connection: socket.socket) -> bool:
             return False
         data += more
     return True
+
+
+def _pool_of(transport: Transport) -> _Pool:
+    assert isinstance(transport._way, Direct)
+    return transport._way._pools[asyncio.get_running_loop()]
 
 
 async def requests(url: str, count: int = 1, method: str = "GET") -> list[Response]:
@@ -331,6 +340,50 @@ def test_a_cancelled_request_takes_its_connection_along_and_no_other(
         server.on("POST", "/api/doomed", Answer(fault=Fault.SILENCE))
         server.otherwise(lambda request: text_answer(request.path))
         assert run(work(server), factory) == [f"/api/{number}".encode() for number in range(30)] * 2
+
+
+def test_connections_that_nobody_needs_any_more_are_closed() -> None:
+    """Only the one that was used last is used again, and a server may keep the others open for ever."""
+
+    async def work(server: FakeServer) -> None:
+        transport = Transport(Configuration(server_api_url=server.url))
+        await asyncio.gather(*(transport.request("GET", "/x") for _ in range(5)))
+        pool = _pool_of(transport)
+        *unused, last = pool.idle
+        for connection in unused:
+            connection.idle_since -= IDLE_LIMIT
+        await transport.request("GET", "/x")
+        assert pool.idle == [last]
+        assert all(connection.is_stale() for connection in unused)
+        await transport.aclose()
+
+    with FakeServer() as server:
+        server.otherwise(text_answer("ok"))
+        run(work(server))
+        assert server.connections == 5
+
+
+@pytest.mark.parametrize("path", ["/x", "/cut", "/last"])
+def test_what_a_request_leaves_needs_no_garbage_collector(path: str) -> None:
+    async def work(url: str) -> int:
+        transport = Transport(Configuration(server_api_url=url))
+        await transport.request("POST", "/x")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                with suppress(CutError):
+                    await transport.request("POST", path)
+            return sum(isinstance(thing, Connection | FaultOfWay | Call) for thing in gc.get_objects())
+        finally:
+            gc.enable()
+            await transport.aclose()
+
+    with FakeServer() as server:
+        server.otherwise(text_answer("ok"))
+        server.on("POST", "/api/cut", Answer(fault=Fault.CUT))
+        server.on("POST", "/api/last", text_answer("ok", close=True))
+        assert run(work(server.url)) < 5  # there may be one in use and one that is being closed
 
 
 def test_closing_reaches_the_connections_of_other_loops() -> None:
