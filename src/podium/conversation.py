@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from podium.answers import Response, printable
-from podium.call import MAX_BODY, TOO_LARGE, Fault, unpacked
+from podium.call import MAX_BODY, TOO_LARGE, Body, Fault
 from podium.errors import AnswerError, CutError
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[Response | Fault]:
         """Send a request; the future resolves to its answer, or to the reason why there is none."""
-        self._status = self._size = self._head_size = 0
+        self._status = self._head_size = 0
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body = Body()
+        self._broken: str | None = None
         self._is_complete = self._is_spoilt = False
         self.deadline = deadline
         self._busy.add(self)
@@ -81,20 +82,16 @@ class Connection(asyncio.Protocol):
         if self.waiter is None:  # nothing was asked
             self.end()
             return
-        broken = None
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            broken = "the server changes to another protocol"
+            self._spoil("the server changes to another protocol")
         except HttpParserError as error:
-            broken = f"the answer is not HTTP: {printable(str(error))}"
-        if self._is_complete:
-            self._is_spoilt = self._is_spoilt or broken is not None
+            self._spoil(f"the answer is not HTTP: {printable(str(error))}")
+        if self._broken is not None:
+            self.fail(AnswerError, self._broken)
+        elif self._is_complete:
             self._finish()
-        elif broken is not None:
-            self.fail(AnswerError, broken)
-        elif self._size > MAX_BODY:
-            self.fail(AnswerError, TOO_LARGE)
         elif not self._status:
             self._head_size += len(data)
             if self._head_size > _MAX_HEAD:
@@ -115,9 +112,8 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         header = self._headers.get
-        parts, self._body = self._body, []  # an idle connection keeps nothing
         try:
-            body = unpacked(b"".join(parts), header(b"content-encoding"))
+            body = self._body.close()
         except Fault as fault:
             self.fail(AnswerError, fault.cause)
             return
@@ -133,6 +129,12 @@ class Connection(asyncio.Protocol):
             self._busy.discard(self)
             self.idle_since = self._loop.time()
             self._idle.append(self)
+
+    def _spoil(self, broken: str) -> None:
+        """See to it that the connection is not used again, and that an answer that is not complete yet is none."""
+        self._is_spoilt = True
+        if not self._is_complete and self._broken is None:
+            self._broken = broken
 
     # --- what the parser calls
 
@@ -152,13 +154,19 @@ class Connection(asyncio.Protocol):
         if status >= 200 and not self._status:
             self._status = status
             if int(self._headers.get(b"content-length", 0)) > MAX_BODY:
-                self._size = MAX_BODY + 1
+                self._spoil(TOO_LARGE)
+            try:
+                self._body.open(self._headers.get(b"content-encoding"))
+            except Fault as fault:
+                self._spoil(fault.cause)
 
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
-        if self._status and not self._is_complete:
-            self._body.append(data)
-            self._size += len(data)
+        if self._status and not self._is_complete and self._broken is None:
+            try:
+                self._body.add(data)
+            except Fault as fault:
+                self._spoil(fault.cause)
 
     def on_message_complete(self) -> None:
         """The answer is complete, or the interim one before it."""

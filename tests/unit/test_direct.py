@@ -194,6 +194,10 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
             "does not end",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 68000000000\r\n\r\n", "larger than 64 MB"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(b"ok") * 2,
+            "goes on after the end of its gzip",
+        ),
     ],
 )
 def test_what_cannot_be_trusted_is_an_answer_error_and_says_why(raw: bytes, complaint: str) -> None:
