@@ -16,7 +16,10 @@ SOURCE = Path(podium.__file__).parent
 #: Bottom first. A module may import what stands in a lower line, and its own line where siblings build on each other
 #: without a cycle.
 LAYERS: list[set[str]] = [
-    {"errors", "models", "backoff", "frames", "events", "loops", "signals", "waking", "descriptor", "stacks"},
+    {
+        "errors", "models", "backoff", "frames", "events", "loops", "signals", "waking", "descriptor", "stacks",
+        "kernel",
+    },
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {
         "transport", "call", "conversation", "direct", "library", "tokens", "answers", "client", "sync", "registration",

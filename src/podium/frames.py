@@ -8,6 +8,7 @@ Pure: bytes in, frames out. Only podium's own processes talk here, and nothing i
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any, Final, Generic, TypeVar
 
@@ -161,11 +162,17 @@ def encode(frame: msgspec.Struct) -> bytes:
     return _PREFIX.pack(len(payload)) + payload
 
 
+@functools.cache
+def _decoder_of(frame_type: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return the decoder for a type: one for all connections, as making one is dear and it remembers nothing."""
+    return msgspec.msgpack.Decoder(frame_type)
+
+
 class FrameReader(Generic[T]):
     """Cuts a byte stream into frames of one direction."""
 
     def __init__(self, frame_type: Any) -> None:
-        self._decoder = msgspec.msgpack.Decoder(frame_type)
+        self._decoder = _decoder_of(frame_type)
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[T]:

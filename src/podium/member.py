@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import io
 import logging
 import multiprocessing
 import os
 import select
-import signal
 import sys
 import threading
 import traceback
@@ -39,6 +37,7 @@ from podium.frames import (
     WorkerRef,
     encode,
 )
+from podium.kernel import die_with_parent_thread, name_process
 from podium.loops import beat, loop_factory
 from podium.memory import resident_memory
 from podium.pool import TaskPool
@@ -272,19 +271,10 @@ def _die_with_parent(fd: int) -> None:
     die_with_parent_thread()
 
 
-def die_with_parent_thread() -> None:
-    """Let the kernel kill this process when the thread that started it is gone, where the system can (Linux)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def _set_title(title: str) -> None:
-    """Name the process after its workers: in log records, and in ps and top, where Linux shows 15 characters."""
+    """Name the process after its workers: in log records, and in ps and top."""
     multiprocessing.current_process().name = title
-    if sys.platform == "linux":
-        pr_set_name = 15
-        ctypes.CDLL(None).prctl(pr_set_name, title.encode()[:15] + b"\0")
+    name_process(title)
 
 
 def _leave(code: int) -> NoReturn:

@@ -123,7 +123,8 @@ def test_beats_cease_with_the_child_and_begin_with_the_next() -> None:
             first = member.link
             assert first is not None
             os.kill(first.pid, signal.SIGKILL)
-            await until(lambda: crew.silent_for is None, "the death")
+            await first.exited
+            assert crew.silent_for is None
             await until(
                 lambda: member.link not in (None, first), "the successor"
             )  # the dead one has its place for a moment

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import import_samples
 import samples
 from podium import DeclarationError, StartError, TaskHandler, Worker, get_registered_workers
 from podium.crew import place
@@ -48,6 +49,15 @@ def test_functions_run_in_a_process_of_their_own(rig: Rig, method: Any) -> None:
     with rig.running(rig.worker(samples.tells_process), start_method=method) as handler:
         (status,) = handler.get_worker_status()
         assert rig.run(samples.tells_process).output_data["pid"] == status["pid"] != os.getpid()
+
+
+def test_child_shares_all_modules_with_its_fork_server(rig: Rig) -> None:
+    functions = [import_samples.tells_imports, import_samples.tells_imports_async, import_samples.imports_and_fails]
+    rig.define(*functions)
+    with rig.running(*(rig.worker(function, group="g") for function in functions)):
+        assert rig.run(import_samples.tells_imports_async).output_data == {"seen": []}
+        assert rig.run(import_samples.imports_and_fails).status == "FAILED"
+        assert rig.run(import_samples.tells_imports).output_data == {"seen": ["wave"]}
 
 
 def test_thread_isolation_runs_in_this_process(rig: Rig) -> None:

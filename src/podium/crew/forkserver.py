@@ -23,7 +23,9 @@ import msgspec
 from podium import member
 from podium.crew import orphans
 from podium.ends import Ends, take_standard_numbers
-from podium.frames import BootFailed, FrameReader, Preparation, encode
+from podium.frames import BootFailed, FrameReader, Preparation, ToChild, encode
+from podium.kernel import die_with_parent_thread
+from podium.loops import loop_factory
 from podium.memory import peak_memory
 from podium.signals import HANGUP
 
@@ -68,7 +70,7 @@ def main(control_fd: int) -> NoReturn:
     """Serve forks on the control socket until the parent closes it. Never returns."""
     take_standard_numbers()
     # The end of the control connection says it too, unless a process that the program forked keeps it open.
-    member.die_with_parent_thread()
+    die_with_parent_thread()
     orphans.adopt()
     control = socket.socket(fileno=control_fd)
     preload = _read_preload(control)
@@ -77,6 +79,7 @@ def main(control_fd: int) -> NoReturn:
     except BaseException as error:  # sys.exit() at import is a failure to start, too
         control.sendall(encode(member.boot_failure(error)))
         os._exit(member.EXIT_BOOT_FAILED)
+    _make_what_children_share()
     threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     control.sendall(encode(Preloaded(threads)))
     gc.collect()
@@ -98,6 +101,12 @@ def main(control_fd: int) -> NoReturn:
                 _fork_one(control, (wake_read, wake_write))
     except (BrokenPipeError, ConnectionResetError):  # the parent is gone while it was being told something
         os._exit(0)
+
+
+def _make_what_children_share() -> None:
+    """Load and make what every child uses, before there is one: made here, it is there once and not once for each."""
+    loop_factory()
+    FrameReader(ToChild)
 
 
 def _read_preload(control: socket.socket) -> Preload:

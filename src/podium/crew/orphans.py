@@ -9,10 +9,10 @@ in none of these groups.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
 from typing import Final
+
+from podium.kernel import adopt_orphans
 
 #: Process groups that crew children lead, or have led, and that may still have members.
 _GROUPS: Final[set[int]] = set()
@@ -54,6 +54,5 @@ def adopt() -> None:
 
     It waits for whatever ends below it, so it can also take leave of those that have left their process group.
     """
-    if sys.platform == "linux" and os.getppid() == 1:
-        pr_set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
+    if os.getppid() == 1:
+        adopt_orphans()
