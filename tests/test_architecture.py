@@ -18,7 +18,7 @@ SOURCE = Path(podium.__file__).parent
 LAYERS: list[set[str]] = [
     {
         "errors", "models", "backoff", "frames", "events", "loops", "signals", "waking", "descriptor", "stacks",
-        "kernel",
+        "kernel", "bundle",
     },
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {

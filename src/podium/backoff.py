@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
+from podium.bundle import Bundle
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+
+class Backoff(Bundle, frozen=True):
     """A capped exponential: ``first``, twice that, four times ... up to ``cap`` seconds.
 
     ``jitter`` takes up to that share off at random, so that many workers do not come back in step; a delay is never

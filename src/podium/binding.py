@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import types
@@ -22,6 +21,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
+from podium.bundle import Bundle
 from podium.convert.compose import missing, or_null, unknown
 from podium.convert.decode import Compiler, guarded
 from podium.convert.path import within
@@ -32,8 +32,7 @@ from podium.models import Task
 _UNION = (typing.Union, types.UnionType)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Bundle, frozen=True):
     """A parameter that a task fills.
 
     ``annotation`` is resolved; Any if there is none, ``dict[str, T]`` for ``**kwargs: T``.
@@ -54,8 +53,7 @@ class Parameter:
         return self.default is inspect.Parameter.empty
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Bundle, frozen=True):
     """What a function takes from a task; what ``functools.partial`` has fixed is not among the parameters."""
 
     parameters: tuple[Parameter, ...]
@@ -86,8 +84,7 @@ def return_annotation(function: Callable[..., Any]) -> Any:
     return _Reader(function).returns()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Argument:
+class _Argument(Bundle, frozen=True):
     """One parameter; ``convert`` is None if it receives the whole task."""
 
     name: str
@@ -95,8 +92,7 @@ class _Argument:
     default: Any
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Binder:
+class Binder(Bundle, frozen=True):
     """Makes the arguments of one function. Compiled once per worker; tasks never look at the signature."""
 
     _positional: tuple[_Argument, ...]

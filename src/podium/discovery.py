@@ -5,7 +5,6 @@ Everything is imported by a name that a worker process can import too; a failure
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import logging
 import os
@@ -243,6 +242,8 @@ def _nearest(name: str) -> str:
         siblings = [module.name for module in pkgutil.iter_modules(path)]
     except Exception:  # a broken entry of sys.path, which only its own finder knows of
         siblings = []
+    import difflib  # for whoever mistypes
+
     near = difflib.get_close_matches(last, siblings, n=1)
     meant = f"; did you mean {f'{parent}.{near[0]}' if parent else near[0]!r}?" if near else ""
     if parent:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from podium.discovery import counted
 
@@ -175,7 +176,9 @@ class Drain:
     def _report(self, left: list[str], before: Endings) -> DrainReport:
         endings = self._delivery.endings.since(before)
         report = DrainReport(
-            reason=self._requests.by, seconds=round(time.monotonic() - self._begun, 3), **dataclasses.asdict(endings)
+            reason=self._requests.by,
+            seconds=round(time.monotonic() - self._begun, 3),
+            **msgspec.structs.asdict(endings),
         )
         logger.log(
             logging.INFO if report.clean else logging.ERROR,

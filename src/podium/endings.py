@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+import msgspec
+
+from podium.bundle import Bundle
 
 
-@dataclass(slots=True)
-class Endings:
+class Endings(Bundle):
     """Counts since the engine's start; written on its loop."""
 
     #: The server has the result, or has said that nobody waits for it (any more): the task was cancelled, or is gone.
@@ -28,7 +28,7 @@ class Endings:
 
     def copy(self) -> Endings:
         """Return the counts as they are now."""
-        return dataclasses.replace(self)
+        return msgspec.structs.replace(self)
 
     def since(self, earlier: Endings) -> Endings:
         """Return what has been added since an earlier copy."""

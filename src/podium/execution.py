@@ -14,13 +14,13 @@ import math
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from podium.binding import Binder
+from podium.bundle import Bundle
 from podium.context import DEFAULT_CALLBACK_SECONDS, Cancellation, TaskContext, TaskInProgress, enter_task_context
 from podium.convert import check_depth, to_json, to_output, without_values
 from podium.errors import ConversionError, NonRetryableException
@@ -45,8 +45,7 @@ _task_decoder = msgspec.json.Decoder(Task)
 _encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class Runnable:
+class Runnable(Bundle, frozen=True):
     """A worker, compiled to be run: everything about the function that does not depend on the task."""
 
     name: str

@@ -7,12 +7,12 @@ import logging
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from podium.answers import printable
 from podium.backoff import is_duration
+from podium.bundle import Bundle
 from podium.crew.inquiry import state_of
 from podium.crew.process import ProcessCrew
 from podium.crew.thread import ThreadCrew
@@ -34,8 +34,7 @@ _FRAMES: Final = 12
 _MOST_HELD: Final = 4000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Monitoring:
+class Monitoring(Bundle, frozen=True, kw_only=True):
     """How a TaskHandler watches what it runs; the meaning of the fields is in its docstring."""
 
     enabled: bool = True

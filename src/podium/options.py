@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from podium.bundle import Bundle
 from podium.errors import DeclarationError
 from podium.models import TaskDef
 
@@ -24,8 +24,7 @@ _LARGEST: Final = 2**31 - 1
 MAX_POLL_TIMEOUT_MS = 5000
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(Bundle, frozen=True):
     """The values that an option takes.
 
     ``refusal`` returns what is expected instead of a value, None for a value that is allowed. ``parse`` reads a value
@@ -234,6 +233,8 @@ ENVIRONMENT_NAMES: Mapping[str, str] = {
 def _hint(unknown: str) -> str:
     if unknown in _ELSEWHERE:
         return _ELSEWHERE[unknown]
+    import difflib  # for whoever mistypes
+
     near = difflib.get_close_matches(unknown, [*OPTION_NAMES, *ALIASES], n=1)
     return f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(OPTION_NAMES)}"
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from podium import stacks
+from podium.bundle import Bundle
 from podium.errors import NotFoundError, PodiumError
 from podium.frames import Cause
 from podium.lease import HEARTBEAT_SHARE, LeaseKeeper
@@ -94,8 +94,7 @@ class _Definition(Wire):
 _definition_decoder = msgspec.json.Decoder(_Definition)
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Bundle, frozen=True):
     """How long an execution may take, who says so, and whether a retry is wanted when it takes longer."""
 
     seconds: float

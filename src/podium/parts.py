@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from podium.bundle import Bundle
 from podium.crew.process import ProcessCrew
 from podium.crew.thread import ThreadCrew
 from podium.delivery import Delivery
@@ -23,21 +25,20 @@ if TYPE_CHECKING:
     from podium.status import AnyCrew
 
 
-@dataclass
-class Parts:
+class Parts(Bundle):
     """What a running engine consists of; made and used on its loop only."""
 
     client: AsyncClient
     events: EventDispatcher
     delivery: Delivery
     oversight: Oversight
-    crews: list[AnyCrew] = field(default_factory=list)
+    crews: list[AnyCrew] = msgspec.field(default_factory=list)
     #: Each runner with its crew.
-    runners: list[tuple[Runner, AnyCrew]] = field(default_factory=list)
+    runners: list[tuple[Runner, AnyCrew]] = msgspec.field(default_factory=list)
     #: The asyncio task of each runner's loop.
-    polls: dict[Runner, asyncio.Task[None]] = field(default_factory=dict)
+    polls: dict[Runner, asyncio.Task[None]] = msgspec.field(default_factory=dict)
     #: Set when the registration of every task definition has been tried.
-    registered_once: asyncio.Event = field(default_factory=asyncio.Event)
+    registered_once: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     registering: asyncio.Task[None] | None = None
 
     @classmethod

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from podium.bundle import Bundle
 from podium.config import default_worker_id
 from podium.crew.launch import START_METHODS, import_depth, make_launcher
 from podium.crew.recycling import NEVER, RSS_INTERVAL, Recycling
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from podium.waiting import Watch
 
 
-@dataclass(frozen=True, kw_only=True)
-class CrewPlan:
+class CrewPlan(Bundle, frozen=True, kw_only=True):
     """One crew: its workers, in the order of their places, and how to make it."""
 
     workers: list[Worker]
@@ -45,8 +44,7 @@ class CrewPlan:
     runnables: list[Runnable] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Bundle, frozen=True, kw_only=True):
     """Everything that an engine needs to know; made by TaskHandler, checked already."""
 
     configuration: Configuration
@@ -67,8 +65,7 @@ class Plan:
     watch: Watch | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Defaults:
+class Defaults(Bundle, frozen=True, kw_only=True):
     """What a TaskHandler says for workers that do not say it themselves. Raises ConfigError for what cannot work."""
 
     isolation: Isolation
@@ -87,8 +84,7 @@ class Defaults:
                 raise ConfigError(f"TaskHandler: {name}={getattr(self, name)!r}: expected {expected}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Surroundings(Bundle, frozen=True, kw_only=True):
     """What every child is told about the program besides its workers."""
 
     imports: Sequence[str]

@@ -13,7 +13,6 @@ from msgspec import UNSET
 from podium.backoff import Backoff
 from podium.errors import DeclarationError, NotFoundError, PodiumError
 from podium.models import SchemaDef, TaskDef
-from podium.schema import schemas_of
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -139,6 +138,8 @@ def _schemas_of(worker: Worker) -> dict[str, SchemaDef]:
 
     None, with a warning, for a function of which none can be made.
     """
+    from podium.schema import schemas_of  # few programs ask for schemas
+
     name, template = worker.task_definition_name, worker.options.task_def or TaskDef()
     try:
         schemas = schemas_of(worker.function, strict=worker.options.strict_schema)

@@ -11,14 +11,13 @@ and between the words of camelCase, such as ``MY_TASK_V2`` for ``my-task.v2`` an
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from podium.bundle import Bundle
 from podium.errors import ConfigError
 from podium.options import ENVIRONMENT_NAMES, OPTION_NAMES, read_option
 from podium.registry import CODE
@@ -39,8 +38,7 @@ _SERVICE_TEXT: Final = re.compile(r"(tcp|udp|sctp)://.*")
 _ALIKE: Final = 0.75
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(Bundle, frozen=True):
     """An environment variable that sets an option. ``worker`` is the name as it is written, empty for all workers."""
 
     name: str
@@ -173,6 +171,8 @@ def _check(variable: Variable, names: set[str]) -> None:
     if not variable.worker or any(variable.names(name) for name in names):
         variable.value()
         return
+    import difflib  # for whoever mistypes
+
     forms = {form: name for name in names for form in _capitals(name)}
     near = difflib.get_close_matches(variable.worker.upper(), forms, n=1, cutoff=_ALIKE)
     if near:
@@ -184,6 +184,8 @@ def _check(variable: Variable, names: set[str]) -> None:
 
 def _meant(name: str) -> str:
     """Return a hint at the nearest variable that would set something; empty if none is near."""
+    import difflib
+
     rest = _rest(name) or ""
     best, nearest = _ALIKE, ""
     for _, word in _splits(rest):

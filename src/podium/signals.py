@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
+
+from podium.bundle import Bundle
 from podium.waking import Waker
 
 if TYPE_CHECKING:
@@ -38,14 +40,13 @@ class Stoppable(Protocol):
         """Ask for the end, ``grace`` seconds from now at the latest; ``by`` says who asks."""
 
 
-@dataclass
-class Watched:
+class Watched(Bundle):
     """One thing that signals stop."""
 
     target: Stoppable
     grace: float
     #: Set by a program that waits for the target's end, and then goes on by itself.
-    awaited: threading.Event = field(default_factory=threading.Event)
+    awaited: threading.Event = msgspec.field(default_factory=threading.Event)
     #: The signal that asked for the end, if one did.
     number: int | None = None
 

@@ -19,14 +19,13 @@ import hashlib
 import os
 import secrets
 import socket
-import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from podium.bundle import Bundle
 from podium.config import Configuration, masked_url
 from podium.spoolfile import (
     SUFFIX,
@@ -63,6 +62,8 @@ def default_folder() -> Path:
         home = Path.home()
         if home.is_absolute() and home.is_dir() and os.access(home, os.W_OK | os.X_OK):
             return home / ".local" / "state" / "podium" / "spool"
+    import tempfile  # it brings a dozen modules along
+
     return Path(tempfile.gettempdir()) / f"podium-spool-{os.geteuid()}"
 
 
@@ -85,8 +86,7 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Bundle, frozen=True):
     """A result that an earlier process has left: its file, its record without the body, and the file's size."""
 
     name: str
@@ -94,13 +94,12 @@ class Found:
     size: int
 
 
-@dataclass
-class Takeover:
+class Takeover(Bundle):
     """What a look at the folders of ended processes has brought."""
 
-    found: list[Found] = field(default_factory=list)
+    found: list[Found] = msgspec.field(default_factory=list)
     #: Name and fault of what was set aside.
-    bad: list[tuple[str, str]] = field(default_factory=list)
+    bad: list[tuple[str, str]] = msgspec.field(default_factory=list)
     #: What kept the system from going on; the next look does.
     fault: OSError | None = None
 

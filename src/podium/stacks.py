@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from podium.bundle import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,14 +68,13 @@ class Frame(NamedTuple):
         return 3 if self.is_own else 2 if self.is_library else 1 if self.is_installed else 0
 
 
-@dataclass
-class ThreadStack:
+class ThreadStack(Bundle):
     """One thread. ``frames`` begin with the innermost."""
 
     ident: int
     #: Whether the thread took the signal; if that was a fatal one, the thread that caused it.
     is_current: bool = False
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Frame] = msgspec.field(default_factory=list)
 
     @property
     def place(self) -> Frame | None:

@@ -14,7 +14,6 @@ import mmap
 import os
 import signal
 import struct
-import tempfile
 import threading
 from pathlib import Path
 from typing import Final, Self
@@ -104,6 +103,8 @@ class Testimony(Descriptor):
 def _new_file() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("podium-testimony", os.MFD_CLOEXEC)
+    import tempfile  # it brings a dozen modules along
+
     fd, path = tempfile.mkstemp(prefix="podium-testimony-")
     Path(path).unlink()
     return fd

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
+
+from podium.bundle import Bundle
 
 if TYPE_CHECKING:
     from podium.errors import PodiumError
@@ -25,8 +28,7 @@ class Watch:
         """A result could not be written to disk, or the spool not be opened."""
 
 
-@dataclass(eq=False, kw_only=True, slots=True)
-class Waiting:
+class Waiting(Bundle, eq=False, kw_only=True):
     """A result that waits."""
 
     #: Without its input and the output that it had: its function has ended.
@@ -66,11 +68,10 @@ class Waiting:
     settled: bool = False
     room: Room | None = None
     #: Set when nobody has to wait for it: it is held safely, or settled.
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
-@dataclass
-class Room:
+class Room(Bundle):
     """How much may be held in one place without holding a worker's slot too."""
 
     most: int

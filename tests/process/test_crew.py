@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import logging
 import os
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import import_samples
@@ -212,8 +212,8 @@ def test_defect_28_restart_that_fails_is_tried_again(rig: Rig, caplog: pytest.Lo
                     raise OSError(11, "no process to be had")
                 return await launcher.launch(functions)
 
-        source = dataclasses.replace(shared.source, launcher=FailsTwice())
-        member._shared = dataclasses.replace(shared, source=source)
+        source = msgspec.structs.replace(shared.source, launcher=FailsTwice())
+        member._shared = msgspec.structs.replace(shared, source=source)
         _kill_and_await_the_next(handler)
         assert failures == [2]
         assert "could not be restarted: worker process " in caplog.text

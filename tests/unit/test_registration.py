@@ -299,7 +299,7 @@ def test_failing_schema_of_one_function_is_a_warning_and_the_others_are_register
             raise RuntimeError("metaclass")
         return schemas_of(function, strict=strict)
 
-    monkeypatch.setattr("podium.registration.schemas_of", broken)
+    monkeypatch.setattr("podium.schema.schemas_of", broken)
     client = server()
     register(client, worker(register_schema=True), shipper())
     assert sorted(client.schemas) == ["ship_input", "ship_output"]

@@ -7,7 +7,6 @@ a rank that says how well the two fit. Unions try their members in the order of 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -20,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from podium.bundle import Bundle
 from podium.convert.path import json_name, mismatch, shown
 from podium.errors import ConversionError, DeclarationError
 
@@ -47,8 +47,7 @@ class Fit(enum.IntEnum):
 KINDS: tuple[type, ...] = (NoneType, bool, int, float, str, list, dict)
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Plan:
+class Plan(Bundle, eq=False):
     """How one annotation is read from JSON."""
 
     #: Name in error messages.

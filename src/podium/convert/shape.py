@@ -17,11 +17,11 @@ from typing import Any, Generic, NotRequired, Required, TypeVar, get_args, get_o
 import msgspec
 from msgspec import structs
 
+from podium.bundle import Bundle
 from podium.errors import DeclarationError
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+class Field(Bundle, frozen=True):
     """One field. ``name`` is the constructor's keyword or the attribute, ``key`` the JSON key."""
 
     name: str
@@ -32,8 +32,7 @@ class Field:
     nullable: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Bundle, frozen=True):
     """What an object-like class reads from JSON."""
 
     cls: type
@@ -261,7 +260,7 @@ def _is_generated(cls: Any) -> bool:
 def _plain(annotation: Any, cls: Any) -> Shape:
     given = _given(annotation, cls)
     fields = _fields(cls, _parameters(cls) or (), {})
-    return Shape(cls, tuple(dataclasses.replace(field, type=substitute(field.type, given)) for field in fields))
+    return Shape(cls, tuple(msgspec.structs.replace(field, type=substitute(field.type, given)) for field in fields))
 
 
 def _init_of(cls: Any) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from podium import stacks
 from podium.answers import printable
+from podium.bundle import Bundle
 from podium.execution import MAX_REASON
 
 #: How long after the count of kills has risen a child may be one of those killed, in seconds.
@@ -26,8 +26,7 @@ _LINE_LIMIT: Final = 1_000
 _HELD_LIMIT: Final = 4_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Death:
+class Death(Bundle, frozen=True, kw_only=True):
     """What is known of a child's end. Its words are fit for logs."""
 
     #: Negative for a signal; None if nobody can tell.

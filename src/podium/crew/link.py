@@ -7,11 +7,11 @@ import errno
 import itertools
 import select
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from podium import stacks
 from podium.answers import printable
+from podium.bundle import Bundle
 from podium.crew.death import OOM_KILLS, Death, fault_in
 from podium.crew.inquiry import stack_of
 from podium.crew.recycling import NEVER, RETRY_SECONDS
@@ -47,8 +47,7 @@ _LAST_WORDS: Final = 1.0
 _ANSWER_SECONDS: Final = 0.3
 
 
-@dataclass(slots=True)
-class InHand:
+class InHand(Bundle):
     """A task that a child is executing, or was when it died."""
 
     key: int
@@ -61,8 +60,7 @@ class InHand:
     is_culprit: bool = True
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Bundle, frozen=True):
     """What the children of a crew are made of."""
 
     boot: Boot

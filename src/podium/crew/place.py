@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from podium.answers import printable
 from podium.backoff import Backoff, is_duration
+from podium.bundle import Bundle
 from podium.crew.death import indented
 from podium.crew.recycling import RETRY_SECONDS, Recycling
 from podium.errors import ConfigError
@@ -29,8 +31,7 @@ STABLE_SECONDS: Final = 300.0
 SLOW_START: Final = 30.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestartPolicy:
+class RestartPolicy(Bundle, frozen=True, kw_only=True):
     """When a dead child is replaced: the first time at once, then ``backoff * 2^n`` seconds later, up to the maximum.
 
     ``max_attempts`` deaths in a row end it (0 = no limit). Raises ConfigError for values that cannot work.
@@ -57,8 +58,7 @@ class RestartPolicy:
         return Backoff(self.backoff_seconds, self.backoff_max_seconds).delay(deaths - 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shared:
+class Shared(Bundle, frozen=True, kw_only=True):
     """What the places of a crew share: how children are made and replaced, and who is told."""
 
     source: Source
@@ -74,7 +74,7 @@ class Shared:
     #: Called with the tasks that a dead child held, to settle them.
     on_death: Callable[[Death, list[InHand]], None]
     #: Held by the place whose child is being recycled: they take turns.
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
 
 class Member:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from podium.bundle import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +23,7 @@ RSS_INTERVAL: Final = 5.0
 _MEGABYTE: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recycling:
+class Recycling(Bundle, frozen=True, kw_only=True):
     """The limits of each child of a crew; None is no limit."""
 
     max_tasks: int | None = None
@@ -58,8 +58,7 @@ class Recycling:
 NEVER: Final = Recycling()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Allowance:
+class Allowance(Bundle, frozen=True, kw_only=True):
     """What one child may use up: tasks, bytes of memory, seconds (None = any number)."""
 
     limits: Recycling
