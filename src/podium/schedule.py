@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ _DROPPED_ENTRIES: Final = 1000
 class Entry:
     """Something that is to be done; ``drop`` it if it is not to be done after all."""
 
-    __slots__ = ("_schedule", "work")
+    __slots__ = ("_schedule", "due", "work")
 
-    def __init__(self, schedule: Schedule, work: Work) -> None:
+    def __init__(self, schedule: Schedule, due: float, work: Work) -> None:
         self._schedule = schedule
+        self.due = due
         #: None when it was dropped or is being done. It holds the task, which must not live for hours in a heap.
         self.work: Work | None = work
 
@@ -33,35 +35,48 @@ class Entry:
         """Do not do it."""
         if self.work is not None:
             self.work = None
-            self._schedule.on_dropped()
+            self._schedule.on_dropped(self)
 
 
 class Schedule:
-    """Starts pieces of work at their times."""
+    """Starts pieces of work at their times.
+
+    Most entries are dropped long before they are due, because their tasks end. So a new one is only put with the young
+    ones; when the first of these would be due, those that are still there are sorted into the heap.
+    """
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        #: In the order in which they came.
+        self._young: dict[Entry, None] = {}
         #: (due, counter, entry); the counter breaks ties.
         self._heap: list[tuple[float, int, Entry]] = []
         self._counter = itertools.count()
         self._dropped = 0
+        #: When to look at the entries: none is due before.
+        self._wakes = math.inf
         self._changed = asyncio.Event()
         self._works: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """How many entries the heap has, dropped ones included."""
-        return len(self._heap)
+        """How many entries are held, dropped ones in the heap included."""
+        return len(self._young) + len(self._heap)
 
     def after(self, seconds: float, work: Work) -> Entry:
         """Start ``work`` in so many seconds; it runs as a task of its own."""
-        due = asyncio.get_running_loop().time() + seconds
-        entry = Entry(self, work)
-        heapq.heappush(self._heap, (due, next(self._counter), entry))
-        if self._heap[0][2] is entry:
+        due = self._loop.time() + seconds
+        entry = Entry(self, due, work)
+        self._young[entry] = None
+        if due < self._wakes:
+            self._wakes = due
             self._changed.set()
         return entry
 
-    def on_dropped(self) -> None:
-        """Count an entry that is not to be done, and clear the heap of them if they are too many."""
+    def on_dropped(self, entry: Entry) -> None:
+        """Forget an entry that is not to be done, and clear the heap of such if they are too many."""
+        if entry in self._young:
+            del self._young[entry]
+            return
         self._dropped += 1
         if self._dropped > _DROPPED_ENTRIES and 2 * self._dropped > len(self._heap):
             self._heap = [item for item in self._heap if item[2].work is not None]
@@ -70,23 +85,30 @@ class Schedule:
 
     async def run(self) -> None:
         """Start what is due, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            while self._heap and self._heap[0][0] <= loop.time():
-                self._start(heapq.heappop(self._heap)[2])
+            if self._wakes <= self._loop.time():
+                self._start_what_is_due()
             self._changed.clear()
             try:
-                async with asyncio.timeout_at(self._heap[0][0] if self._heap else None):
+                async with asyncio.timeout_at(None if self._wakes == math.inf else self._wakes):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def _start_what_is_due(self) -> None:
+        for entry in self._young:
+            heapq.heappush(self._heap, (entry.due, next(self._counter), entry))
+        self._young.clear()
+        while self._heap and self._heap[0][0] <= self._loop.time():
+            self._start(heapq.heappop(self._heap)[2])
+        self._wakes = self._heap[0][0] if self._heap else math.inf
 
     def _start(self, entry: Entry) -> None:
         work, entry.work = entry.work, None
         if work is None:
             self._dropped -= 1
             return
-        task = asyncio.get_running_loop().create_task(work())
+        task = self._loop.create_task(work())
         self._works.add(task)
         task.add_done_callback(self._on_done)
 
