@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -43,17 +44,17 @@ class Updates:
         self._client = client
         #: False once the server has shown that it has no update-v2.
         self._has_v2 = True
-        #: Limits of the first attempts to send results; and whether there is no time left for any.
-        self._limits: set[asyncio.Timeout] = set()
+        self._limits = _Limits()
+        #: Whether there is no time left for the first attempt to send a result.
         self._over = False
 
     async def break_off(self, patience: float) -> None:
         """Let no first attempt to send a result go on, or begin: whoever makes one gets CutError."""
         self._over = True
-        now = asyncio.get_running_loop().time()
-        for limit in self._limits:
-            limit.reschedule(now)
-        while self._limits and asyncio.get_running_loop().time() < now + patience:  # noqa: ASYNC110 - once in a life
+        self._limits.end_all()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        while self._limits and loop.time() < end:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(0.001)
 
     async def _first(self, request: Coroutine[Any, Any, R], seconds: float) -> R:
@@ -61,26 +62,25 @@ class Updates:
         if self._over:
             request.close()
             raise CutError("the worker stops")
-        begun = asyncio.get_running_loop().time()
-        limit = asyncio.timeout(seconds)
-        self._limits.add(limit)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        task = self._limits.set(begun + seconds, loop)
         try:
-            async with limit:
-                return await request
-        except PodiumError:
-            raise
-        except TimeoutError:
-            raise CutError(f"no answer within {asyncio.get_running_loop().time() - begun:.0f} s") from None
+            return await request
+        except asyncio.CancelledError:
+            if not self._limits.ended(task):
+                raise
+            raise CutError(f"no answer within {loop.time() - begun:.0f} s") from None
         finally:
-            self._limits.discard(limit)
+            self._limits.lift(task)
 
-    async def send_first(self, body: bytes, *, want_next: bool) -> bytes | None:
+    def send_first(self, body: bytes, *, want_next: bool) -> Coroutine[Any, Any, bytes | None]:
         """Send an update without much patience: a connection may have died silently, and the slot is held meanwhile.
 
         A server that is merely slow has the configured request timeout from the second attempt on.
         """
         limit = FIRST_ANSWER + len(body) / _SLOW_LINE
-        return await self._first(self.send(body, want_next=want_next), limit)
+        return self._first(self.send(body, want_next=want_next), limit)
 
     async def send(self, body: bytes, *, want_next: bool) -> bytes | None:
         """Send an update; return the next task's JSON if ``want_next`` and the server handed one out."""
@@ -162,6 +162,57 @@ class Updates:
                 logger.warning("log lines of task %s are sent with its result, together: %s", task_id, error)
                 return _with_joined_logs(outcome.body, chunks[number:])
         return outcome.body
+
+
+class _Limits:
+    """Until when asyncio tasks may go on: one alarm for all, because a timer for each costs more than an update."""
+
+    def __init__(self) -> None:
+        #: The time of each task's limit; None when it was passed and the task is told to end.
+        self._of: dict[asyncio.Task[Any], float | None] = {}
+        #: When the alarm goes off; no limit is earlier.
+        self._alarm = math.inf
+
+    def __bool__(self) -> bool:
+        """Whether there is a task with a limit."""
+        return bool(self._of)
+
+    def set(self, until: float, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+        """Let the present task of the loop go on until that time of it; return the task."""
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._of[task] = until
+        if until < self._alarm:
+            self._alarm = until
+            loop.call_at(until, self._ring, until)
+        return task
+
+    def ended(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a cancellation of that task comes from its limit, and from nobody else."""
+        return self._of[task] is None and task.cancelling() == 1
+
+    def lift(self, task: asyncio.Task[Any]) -> None:
+        """Take the limit away."""
+        if self._of.pop(task) is None:
+            task.uncancel()
+
+    def end_all(self) -> None:
+        """Tell all to end."""
+        for task, until in self._of.items():
+            if until is not None:
+                self._of[task] = None
+                task.cancel()
+
+    def _ring(self, alarm: float) -> None:
+        if alarm != self._alarm:  # an earlier one was set since, which sees to all
+            return
+        for task, until in self._of.items():
+            if until is not None and until <= alarm:
+                self._of[task] = None
+                task.cancel()
+        self._alarm = min((until for until in self._of.values() if until is not None), default=math.inf)
+        if self._alarm < math.inf:
+            asyncio.get_running_loop().call_at(self._alarm, self._ring, self._alarm)
 
 
 def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:
