@@ -60,6 +60,7 @@ class Delivery:
         watch: Watch | None = None,
         in_thread: InThread | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._retry_delays = tuple(retry_delays)
         self._leases = leases
         self._watch = watch or Watch()
@@ -71,7 +72,7 @@ class Delivery:
         self._outbox = Outbox(spool, self._watch, in_thread)
         self._redelivery = Redelivery(client, self._outbox, self._retry_delays, self._attempt, self._missed)
         self._hurry = asyncio.Event()
-        self._announcer = Announcer(events, self._outbox)
+        self._announcer = Announcer(events, self._watch, self._outbox)
         self._repeats = Repeats()
         self._trouble = SharedTrouble(
             logger, "task %s: the server did not take the update, %s", "updates that had failed are taken again"
@@ -166,7 +167,7 @@ class Delivery:
         Returns when the server has the result or refuses it for good, or when it is held safely; what is held is
         sent again until either is so. Does not raise.
         """
-        begun = asyncio.get_running_loop().time()
+        begun = self._loop.time()
         body = outcome.body
         if outcome.surplus_logs:
             body = await self._updates.send_surplus_logs(task.task_id, outcome)
@@ -338,7 +339,7 @@ class Delivery:
         self.endings.finished += 1
         self._trouble.worked(task.task_id)
         self._redelivery.worked(waited=False)
-        self._announcer.delivered(task_type, worker_id, task, begun)
+        self._announcer.delivered(task_type, worker_id, task, self._loop.time() - begun)
 
     async def _keep_taking_over(self) -> None:
         """Deliver what processes of this host have left that have ended: at once, and then at intervals."""

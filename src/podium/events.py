@@ -181,6 +181,25 @@ HANDLERS: dict[str, type[TaskRunnerEvent]] = {
 }
 
 
+class Meter:
+    """Is told what happens to every task of one type, where an event for each would cost more; this one does not care.
+
+    It takes the place of the events in ``METERED``, and is called on the engine's loop.
+    """
+
+    def started(self) -> None:
+        """A task was handed to its crew."""
+
+    def completed(self, seconds: float, size: int) -> None:
+        """A function returned after so many seconds; its output has so many bytes."""
+
+    def delivered(self, seconds: float) -> None:
+        """The server took a result, so many seconds after it was to be sent first."""
+
+
+#: The handlers of the events that a meter stands for.
+METERED: Final = frozenset({"on_task_execution_started", "on_task_execution_completed", "on_task_update_completed"})
+
 #: Events that a listener may be behind; what comes then is left out for it, until it is behind half as much.
 MAX_BEHIND: Final = 100_000
 

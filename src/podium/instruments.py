@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from podium.errors import ConfigError
-from podium.events import HANDLERS
+from podium.events import HANDLERS, METERED
 from podium.waiting import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from podium.events import Meter
     from podium.metrics import MetricsCollector, MetricsSettings
     from podium.metrics.exporter import HealthSource, MetricsExporter
     from podium.transport import RequestHook
@@ -27,12 +28,16 @@ class Instruments(Watch):
 
     def __init__(self, settings: MetricsSettings | None, listeners: Sequence[object]) -> None:
         self._collectors = _collectors_among(listeners)
-        #: The listeners, and the collector that the settings ask for.
+        #: The listeners, and the collector that the settings ask for, for all that they are not told by meters.
         self.listeners: list[object] = list(listeners)
         if settings is not None and not any(collector.settings is settings for collector in self._collectors):
             collector = _collector_for(settings)
             self._collectors.append(collector)
             self.listeners.append(collector)
+        #: The collector whose meters are told of tasks, instead of hearing events.
+        self._metered = next((collector for collector in self._collectors if collector.may_be_metered), None)
+        if self._metered is not None:
+            self.listeners[self.listeners.index(self._metered)] = _Unmetered(self._metered)
         self._exporters: list[MetricsExporter] = []
         self._watches: list[Callable[[], None]] = []
 
@@ -45,6 +50,10 @@ class Instruments(Watch):
     def on_request(self) -> RequestHook | None:
         """What is to be called after every request to the server; None if nobody counts them."""
         return self._note_request if self._collectors else None
+
+    def meter(self, task_type: str) -> Meter:
+        """Return what counts the tasks of that type."""
+        return super().meter(task_type) if self._metered is None else self._metered.meter(task_type)
 
     def on_restart(self, task_types: Sequence[str]) -> None:
         """Count the restart of a child that runs these workers."""
@@ -103,6 +112,16 @@ class Instruments(Watch):
     def _note_request(self, method: str, template: str, status: int, seconds: float) -> None:
         for collector in self._collectors:
             collector.record_api_request_time(method, template, status, seconds)
+
+
+class _Unmetered:
+    """Hears for a collector what its meters are not told."""
+
+    handles_events_inline = True
+
+    def __init__(self, collector: MetricsCollector) -> None:
+        for name in HANDLERS.keys() - METERED:
+            setattr(self, name, getattr(collector, name))
 
 
 def checked_listeners(listeners: object) -> list[object]:

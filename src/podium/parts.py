@@ -63,6 +63,7 @@ class Parts(Bundle):
             runner = Runner(
                 worker, worker_id, slots, crew, place,
                 client=self.client, delivery=self.delivery, oversight=self.oversight, events=self.events,
+                watch=plan.watch,
             )  # fmt: skip
             self.runners.append((runner, crew))
 

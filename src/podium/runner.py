@@ -11,9 +11,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from podium.announcer import WorkerAnnouncer
 from podium.answers import ANSWER_GRACE, LOGIN_LIMIT, MAX_MESSAGE, printable
 from podium.backoff import Backoff
 from podium.errors import PodiumError, TaskFailedError
@@ -23,9 +23,7 @@ from podium.events import (
     PollFailure,
     PollStarted,
     TaskCancelled,
-    TaskExecutionCompleted,
     TaskExecutionFailure,
-    TaskExecutionStarted,
     TaskGivenBack,
     TaskPaused,
 )
@@ -37,6 +35,7 @@ from podium.oversight import UnwantedError
 from podium.polled import Abandoned, Interrupted, PolledTask, UnreadableTaskError, failure, ids_of, read_task
 from podium.records import TASK_FIELDS
 from podium.trouble import FAILURE_BACKOFF, Trouble
+from podium.waiting import Watch
 
 if TYPE_CHECKING:
     from podium.client import AsyncClient
@@ -50,6 +49,7 @@ task_logger = logging.getLogger("podium.tasks")
 
 #: Seconds that a poll may take beyond two long polls: a refused token is renewed, and the poll sent once more.
 LONGEST_ANSWER: Final = 2 * (ANSWER_GRACE + LOGIN_LIMIT)
+_WENT_WELL: Final = frozenset({TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS})
 #: A worker whose slots stay busy for this many poll intervals says so, once.
 CAPACITY_SKIPS: Final = 100
 
@@ -69,6 +69,7 @@ class Runner:
         delivery: Delivery,
         oversight: Oversight,
         events: EventDispatcher,
+        watch: Watch | None = None,
     ) -> None:
         self.worker = worker
         self.worker_id = worker_id
@@ -82,7 +83,7 @@ class Runner:
         self._delivery = delivery
         self._leases = oversight.leases
         self._oversight = oversight
-        self._events = events
+        self._announcer = WorkerAnnouncer(events, watch or Watch(), self._task_type, worker_id)
         interval = worker.options.poll_interval / 1000
         self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
         self._empty_polls = 0
@@ -171,7 +172,7 @@ class Runner:
         if paused != self.paused:
             logger.info("worker %r %s", self._task_type, "is paused" if paused else "goes on")
         if paused and not self.paused:
-            self._announce(TaskPaused)
+            self._announcer.say(TaskPaused)
         self.paused = paused
         self._wake.set()
 
@@ -183,7 +184,7 @@ class Runner:
     async def run(self) -> None:
         """Poll until stopped."""
         if self.paused:
-            self._announce(TaskPaused)
+            self._announcer.say(TaskPaused)
         while not self.stopping:
             free = self.free
             if self._waiting and free > 0:
@@ -231,7 +232,7 @@ class Runner:
 
     async def _poll(self, count: int) -> None:
         options = self.worker.options
-        self._announce(PollStarted, worker_id=self.worker_id, poll_count=count)
+        self._announcer.say(PollStarted, worker_id=self.worker_id, poll_count=count)
         begun = time.monotonic()
         self._due = begun + 2 * options.poll_timeout / 1000 + LONGEST_ANSWER
         try:
@@ -246,11 +247,11 @@ class Runner:
             now = time.monotonic()
             self._next_poll = now + self._trouble.delay_after(error)
             self.idle_since = 0.0
-            self._announce(PollFailure, duration_ms=(now - begun) * 1000, cause=error)
+            self._announcer.say(PollFailure, duration_ms=(now - begun) * 1000, cause=error)
             return
         self._trouble.over()
         self.last_poll = now = time.monotonic()
-        self._announce(PollCompleted, duration_ms=(now - begun) * 1000, tasks_received=len(raw_tasks))
+        self._announcer.say(PollCompleted, duration_ms=(now - begun) * 1000, tasks_received=len(raw_tasks))
         self._backlog = len(raw_tasks) >= count
         self._empty_polls = 0 if raw_tasks else self._empty_polls + 1
         self.idle_since = 0.0 if raw_tasks else self.idle_since or now
@@ -294,19 +295,21 @@ class Runner:
         while task is not None:
             raw = None
             try:
-                outcome = await self._execute(task)
+                self._announcer.started(task)
+                outcome = await self._oversight.run(self._crew, self._place, task, self.worker.options, self.worker_id)
+                outcome = self._executed(task, outcome)
                 want_next = self._wants_next(outcome)
-                if outcome.status == TaskResultStatus.IN_PROGRESS:
+                if outcome.status is TaskResultStatus.IN_PROGRESS:
                     self._hands.going_back(task)
                 raw = await self._delivery.report(self._task_type, self.worker_id, task, outcome, want_next=want_next)
                 if want_next and raw is None:
                     self._backlog = False
             except UnwantedError as end:
                 self._delivery.endings.finished += 1
-                self._announce_of(task, TaskCancelled, status=end.status, duration_ms=end.seconds * 1000)
+                self._announcer.say_of(task, TaskCancelled, status=end.status, duration_ms=end.seconds * 1000)
                 logger.info("task %s (%s) was %s: its result is dropped", task.task_id, self._task_type, end.status)
             except Interrupted:
-                self._announce_of(task, TaskGivenBack)
+                self._announcer.say_of(task, TaskGivenBack)
                 self._hands.going_back(task)
                 await self._delivery.give_back(task, self.worker_id)
                 logger.info("task %s (%s) was stopped and given back", task.task_id, self._task_type)
@@ -317,7 +320,7 @@ class Runner:
                     "timeout", task.task_id, self._task_type,
                 )  # fmt: skip
             finally:
-                if self.running >= self.slots:  # until now there was no need to poll
+                if self._full_since is not None:  # until now there was no need to poll
                     self._excused_until = time.monotonic()
                 task = self._hands.let_go(task)
             if raw is not None:
@@ -328,18 +331,19 @@ class Runner:
 
     def _wants_next(self, outcome: Outcome) -> bool:
         """Whether the update may bring the next task: it costs 100 ms on a real server when the queue is empty."""
-        final = outcome.status is not TaskResultStatus.IN_PROGRESS
-        wanted = self._backlog and not self._waiting and not self.paused and not self.stopping
-        return final and wanted and self._crew.free(self._place) > 0  # code that was left behind keeps its place
+        return (
+            self._backlog
+            and not (self._waiting or self.paused or self.stopping)
+            and outcome.status is not TaskResultStatus.IN_PROGRESS
+            and self._crew.free(self._place) > 0  # code that was left behind keeps its place
+        )
 
-    async def _execute(self, task: PolledTask) -> Outcome:
-        self._announce_of(task, TaskExecutionStarted)
-        outcome = await self._oversight.run(self._crew, self._place, task, self.worker.options, self.worker_id)
+    def _executed(self, task: PolledTask, outcome: Outcome) -> Outcome:
+        """Say how an execution went, and return what is to be reported of it."""
         self._leases.lift_limit(task)
         if not outcome.body:
             outcome = self._worded(task, outcome)
-        duration = outcome.duration * 1000
-        if outcome.status in {TaskResultStatus.COMPLETED, TaskResultStatus.IN_PROGRESS}:
+        if outcome.status in _WENT_WELL:
             size = outcome.output_size
             if size > LARGE_OUTPUT and not self._said_large:
                 self._said_large = True
@@ -348,7 +352,7 @@ class Runner:
                     "and fails a task with more than %d MB",
                     self._task_type, size / 2**20, LARGE_OUTPUT >> 20, MAX_OUTPUT >> 20,
                 )  # fmt: skip
-            self._announce_of(task, TaskExecutionCompleted, outcome, duration_ms=duration, output_size_bytes=size)
+            self._announcer.completed(task, outcome)
         else:
             cause = outcome.cause or Cause(outcome.status, "the function returned this state")
             fields = (task.task_id, task.workflow_id, self._task_type, task.head.retry_count)
@@ -358,7 +362,8 @@ class Runner:
                 extra=dict(zip(TASK_FIELDS, fields, strict=True)),
             )  # fmt: skip
             error = TaskFailedError(cause.type_name, cause.message, cause.traceback)
-            self._announce_of(task, TaskExecutionFailure, outcome, duration_ms=duration, cause=error)
+            duration = outcome.duration * 1000
+            self._announcer.say_of(task, TaskExecutionFailure, outcome, duration_ms=duration, cause=error)
         return outcome
 
     def _worded(self, task: PolledTask, outcome: Outcome) -> Outcome:
@@ -368,23 +373,6 @@ class Runner:
         return failure(
             ids_of(task), outcome.key, self.worker_id, outcome.cause, terminal=terminal, started=outcome.started
         )
-
-    def _announce(self, kind: type[Any], **fields: Any) -> None:
-        if self._events.has_listeners(kind):  # nobody pays for an event that nobody hears
-            self._events.publish(kind(task_type=self._task_type, **fields))
-
-    def _announce_of(self, task: PolledTask, kind: type[Any], outcome: Outcome | None = None, **fields: Any) -> None:
-        if self._events.has_listeners(kind):
-            if outcome is not None:  # when the function ended, not when the engine heard of it
-                fields["timestamp"] = datetime.fromtimestamp(outcome.started + outcome.duration, UTC)
-            event = kind(
-                task_type=self._task_type,
-                task_id=task.task_id,
-                worker_id=self.worker_id,
-                workflow_instance_id=task.workflow_id,
-                **fields,
-            )
-            self._events.publish(event)
 
     async def _report_unreadable(self, task: PolledTask, outcome: Outcome) -> None:
         await self._delivery.report(self._task_type, self.worker_id, task, outcome, want_next=False)

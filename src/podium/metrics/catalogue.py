@@ -7,12 +7,15 @@ each time, "canonical" gives histograms, which can be added up over many process
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
-from podium.metrics.families import Histograms, Numbers, Spec, Summaries
+from podium.metrics.families import Buckets, Family, Number, Spec, Window
 
 SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BYTES: Final = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+
+Distribution: TypeAlias = Family[Window] | Family[Buckets]
 
 _TYPE: Final = ("taskType",)
 _STATUS: Final = ("taskType", "status")
@@ -73,25 +76,23 @@ class Catalogue:
             )
         )
 
-    def __iter__(self) -> Iterator[Numbers | Summaries | Histograms]:
-        return (family for family in vars(self).values() if isinstance(family, (Numbers, Summaries, Histograms)))
+    def __iter__(self) -> Iterator[Family[Any]]:
+        return (family for family in vars(self).values() if isinstance(family, Family))
 
-    def _times(
-        self, name: str, labels: tuple[str, ...], text: str, bounded: int | None = None
-    ) -> Summaries | Histograms:
+    def _times(self, name: str, labels: tuple[str, ...], text: str, bounded: int | None = None) -> Distribution:
         return self._distribution(name, labels, text, SECONDS, bounded)
 
     def _distribution(
         self, name: str, labels: tuple[str, ...], text: str, bounds: tuple[float, ...], bounded: int | None = None
-    ) -> Summaries | Histograms:
+    ) -> Distribution:
         if self._canonical:
-            return Histograms(Spec(name, "histogram", labels, text, bounded), bounds)
-        return Summaries(Spec(name, "summary", labels, text, bounded), self._window)
+            return Family(Spec(name, "histogram", labels, text, bounded), partial(Buckets, bounds=bounds))
+        return Family(Spec(name, "summary", labels, text, bounded), partial(Window, size=self._window))
 
 
-def _counter(name: str, labels: tuple[str, ...], text: str) -> Numbers:
-    return Numbers(Spec(name, "counter", labels, text, bounded=1 if labels == _EXCEPTION else None))
+def _counter(name: str, labels: tuple[str, ...], text: str) -> Family[Number]:
+    return Family(Spec(name, "counter", labels, text, bounded=1 if labels == _EXCEPTION else None), Number)
 
 
-def _gauge(name: str, labels: tuple[str, ...], text: str) -> Numbers:
-    return Numbers(Spec(name, "gauge", labels, text))
+def _gauge(name: str, labels: tuple[str, ...], text: str) -> Family[Number]:
+    return Family(Spec(name, "gauge", labels, text), Number)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from podium.errors import ConfigError, TaskFailedError
 from podium.metrics.catalogue import CPU_SECONDS, RESIDENT_MEMORY, Catalogue
+from podium.metrics.metering import SUCCESS, TypeMeter
 from podium.metrics.processes import ProcessSource, ProcessWatch
 from podium.metrics.settings import MetricsSettings
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from podium.events import (
+        Meter,
         PollCompleted,
         PollFailure,
         PollStarted,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     )
     from podium.metrics.families import Labels, Spec
 
-_SUCCESS = "SUCCESS"
 _FAILURE = "FAILURE"
 
 
@@ -58,9 +59,19 @@ class MetricsCollector:
         self.settings = settings
         effective = settings or MetricsSettings()
         self._catalogue = Catalogue(canonical=effective.is_canonical, window=effective.window)
+        self._meters: dict[str, TypeMeter] = {}
         self._processes = ProcessWatch()
         specs = [*(family.spec for family in self._catalogue), RESIDENT_MEMORY, CPU_SECONDS]
         self._exposition = Exposition(self._read, specs)
+
+    @property
+    def may_be_metered(self) -> bool:
+        """Whether ``meter`` does what its handlers do: those of a subclass may do more."""
+        return type(self) is MetricsCollector
+
+    def meter(self, task_type: str) -> Meter:
+        """Return what counts the tasks of that type as ``METERED`` handlers do, at a fraction of their cost."""
+        return self._meters.get(task_type) or self._meters.setdefault(task_type, TypeMeter(self._catalogue, task_type))
 
     # what it shows
 
@@ -122,29 +133,29 @@ class MetricsCollector:
     def on_task_execution_started(self, event: TaskExecutionStarted) -> None:
         """Count a task that is now in its function."""
         self.increment_task_execution_started(event.task_type)
-        self._catalogue.active.add((event.task_type,))
+        self._catalogue.active.of(event.task_type).add()
 
     def on_task_execution_completed(self, event: TaskExecutionCompleted) -> None:
         """Take time and output size of an execution."""
-        self._catalogue.active.take((event.task_type,))
+        self._catalogue.active.of(event.task_type).take()
         self.record_task_execute_time(event.task_type, event.duration_ms / 1000)
         self.record_task_result_payload_size(event.task_type, event.output_size_bytes)
 
     def on_task_execution_failure(self, event: TaskExecutionFailure) -> None:
         """Count a failed execution by its exception, and take its time."""
-        self._catalogue.active.take((event.task_type,))
+        self._catalogue.active.of(event.task_type).take()
         self.increment_task_execution_error(event.task_type, event.cause)
         self.record_task_execute_time(event.task_type, event.duration_ms / 1000, _FAILURE)
 
     def on_task_cancelled(self, event: TaskCancelled) -> None:
         """Count a result that was dropped, by what the server had made of the task."""
-        self._catalogue.active.take((event.task_type,))
-        self._catalogue.cancelled.add((event.task_type, event.status))
+        self._catalogue.active.of(event.task_type).take()
+        self._catalogue.cancelled.of(event.task_type, event.status).add()
 
     def on_task_given_back(self, event: TaskGivenBack) -> None:
         """Count an execution that was stopped before its end."""
-        self._catalogue.active.take((event.task_type,))
-        self._catalogue.given_back.add((event.task_type,))
+        self._catalogue.active.of(event.task_type).take()
+        self._catalogue.given_back.of(event.task_type).add()
 
     def on_task_update_completed(self, event: TaskUpdateCompleted) -> None:
         """Take the time of a delivery."""
@@ -162,74 +173,74 @@ class MetricsCollector:
 
     def increment_task_poll(self, task_type: str) -> None:
         """Count a poll."""
-        self._catalogue.polls.add((task_type,))
+        self._catalogue.polls.of(task_type).add()
 
     def increment_task_poll_error(self, task_type: str, exception: BaseException) -> None:
         """Count a failed poll."""
-        self._catalogue.poll_errors.add((task_type, _class_name(exception)))
+        self._catalogue.poll_errors.of(task_type, _class_name(exception)).add()
 
     def increment_task_paused(self, task_type: str) -> None:
         """Count a pause."""
-        self._catalogue.paused.add((task_type,))
+        self._catalogue.paused.of(task_type).add()
 
     def increment_task_execution_started(self, task_type: str) -> None:
         """Count an execution."""
-        self._catalogue.started.add((task_type,))
+        self._catalogue.started.of(task_type).add()
 
     def increment_task_execution_error(self, task_type: str, exception: BaseException) -> None:
         """Count a failed execution."""
-        self._catalogue.execute_errors.add((task_type, _class_name(exception)))
+        self._catalogue.execute_errors.of(task_type, _class_name(exception)).add()
 
     def increment_task_update_error(self, task_type: str, exception: BaseException) -> None:
         """Count a result that could not be delivered."""
-        self._catalogue.update_errors.add((task_type, _class_name(exception)))
+        self._catalogue.update_errors.of(task_type, _class_name(exception)).add()
 
     def set_waiting_results(self, count: int, size: int) -> None:
         """Say how many results, of how many bytes, wait for the server."""
-        self._catalogue.waiting.set((), count)
-        self._catalogue.waiting_bytes.set((), size)
+        self._catalogue.waiting.of().set(count)
+        self._catalogue.waiting_bytes.of().set(size)
 
     def increment_superseded_result(self, task_type: str) -> None:
         """Count a result that came too late."""
-        self._catalogue.superseded.add((task_type,))
+        self._catalogue.superseded.of(task_type).add()
 
     def increment_spool_error(self) -> None:
         """Count a failure of the disk that waiting results are written to."""
-        self._catalogue.spool_errors.add(())
+        self._catalogue.spool_errors.of().add()
 
     def increment_worker_restart(self, task_type: str) -> None:
         """Count a child process of that worker that was replaced after its death."""
-        self._catalogue.restarts.add((task_type,))
+        self._catalogue.restarts.of(task_type).add()
 
     def increment_worker_recycle(self, task_type: str) -> None:
         """Count a child process of that worker that was replaced because it had served long enough."""
-        self._catalogue.recycles.add((task_type,))
+        self._catalogue.recycles.of(task_type).add()
 
     def set_active_workers(self, task_type: str, count: int) -> None:
         """Say how many tasks are in the worker's function: 0 after a stop, which may end tasks without an event."""
-        self._catalogue.active.set((task_type,), count)
+        self._catalogue.active.of(task_type).set(count)
 
-    def record_task_poll_time(self, task_type: str, seconds: float, status: str = _SUCCESS) -> None:
+    def record_task_poll_time(self, task_type: str, seconds: float, status: str = SUCCESS) -> None:
         """Take the time of a poll."""
-        self._catalogue.poll_seconds.observe((task_type, status), seconds)
+        self._catalogue.poll_seconds.of(task_type, status).observe(seconds)
         if self._catalogue.last_poll is not None:
-            self._catalogue.last_poll.set((task_type,), seconds)
+            self._catalogue.last_poll.of(task_type).set(seconds)
 
-    def record_task_execute_time(self, task_type: str, seconds: float, status: str = _SUCCESS) -> None:
+    def record_task_execute_time(self, task_type: str, seconds: float, status: str = SUCCESS) -> None:
         """Take the time of an execution."""
-        self._catalogue.execute_seconds.observe((task_type, status), seconds)
+        self._catalogue.execute_seconds.of(task_type, status).observe(seconds)
         if self._catalogue.last_execute is not None:
-            self._catalogue.last_execute.set((task_type,), seconds)
+            self._catalogue.last_execute.of(task_type).set(seconds)
 
-    def record_task_update_time(self, task_type: str, seconds: float, status: str = _SUCCESS) -> None:
+    def record_task_update_time(self, task_type: str, seconds: float, status: str = SUCCESS) -> None:
         """Take the time of a delivery."""
-        self._catalogue.update_seconds.observe((task_type, status), seconds)
+        self._catalogue.update_seconds.of(task_type, status).observe(seconds)
 
     def record_task_result_payload_size(self, task_type: str, payload_size: int) -> None:
         """Take the size of an output, in bytes."""
-        self._catalogue.result_bytes.observe((task_type,), payload_size)
+        self._catalogue.result_bytes.of(task_type).observe(payload_size)
         if self._catalogue.last_size is not None:
-            self._catalogue.last_size.set((task_type,), payload_size)
+            self._catalogue.last_size.of(task_type).set(payload_size)
 
     def record_api_request_time(
         self, method: str, uri: str, status: int | str, seconds: float, metric_uri: str | None = None
@@ -239,7 +250,7 @@ class MetricsCollector:
         ``uri`` is the endpoint's template, such as ``/tasks/{taskId}``; ``metric_uri`` is shown in its place if given.
         ``status`` is 0 if no answer came. Beyond 50 templates per method the rest is shown as "other".
         """
-        self._catalogue.request_seconds.observe((method, metric_uri or uri, str(status)), seconds)
+        self._catalogue.request_seconds.of(method, metric_uri or uri, str(status)).observe(seconds)
 
 
 def _class_name(exception: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 Each family has a lock of its own, held for one observation, or while one series is copied: the engine's loop, which
 observes, never waits for a whole rendering. Sorting and formatting happen outside of the locks, in the reader's thread.
-Plain dicts, because an observation then costs a fraction of a microsecond.
+A series is found in a plain dict, or kept by whoever observes often: an observation then costs a fraction of a
+microsecond.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import math
 import threading
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
 
 Labels = tuple[str, ...]
-S = TypeVar("S")
 
 QUANTILES: Final = (0.5, 0.75, 0.9, 0.95, 0.99)
 #: The value that stands for all label values beyond a family's limit.
@@ -56,12 +57,121 @@ class HistogramReading(TypedDict):
     buckets: dict[float, int]
 
 
-class _Family(Generic[S]):
-    def __init__(self, spec: Spec) -> None:
+class Number:
+    """A series of a counter or a gauge."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.value: float = 0
+
+    def add(self, amount: float = 1) -> None:
+        """Count."""
+        with self._lock:
+            self.value += amount
+
+    def take(self) -> None:
+        """Subtract 1, but not below 0."""
+        with self._lock:
+            if self.value > 0:
+                self.value -= 1
+
+    def set(self, value: float) -> None:
+        """Replace the number."""
+        with self._lock:
+            self.value = value
+
+    def read(self) -> float:
+        """Return it."""
+        return self.value
+
+
+class Window:
+    """A series of a summary: count and sum of all observations, quantiles of the latest ``size`` ones."""
+
+    __slots__ = ("_count", "_latest", "_lock", "_ranked", "_total")
+
+    def __init__(self, lock: threading.Lock, size: int) -> None:
+        self._lock = lock
+        self._count = 0
+        self._total = 0.0
+        self._latest: deque[float] = deque(maxlen=size)
+        #: The quantiles as of this count: a series that is at rest is not sorted again.
+        self._ranked: tuple[int, dict[float, float]] = (0, {})
+
+    def observe(self, value: float) -> None:
+        """Take an observation."""
+        with self._lock:
+            self._count += 1
+            self._total += value
+            self._latest.append(value)
+
+    def read(self) -> SummaryReading:
+        """Return a copy, with quantiles."""
+        with self._lock:
+            count, total = self._count, self._total
+            as_of, quantiles = self._ranked
+            latest = None if as_of == count else list(self._latest)
+        if latest is not None:
+            quantiles = quantiles_of(latest)
+            self._ranked = (count, quantiles)
+        return {"count": count, "sum": total, "quantiles": dict(quantiles)}
+
+
+class Buckets:
+    """A series of a histogram: how many observations were not above each of some bounds."""
+
+    __slots__ = ("_bounds", "_counts", "_lock", "_total")
+
+    def __init__(self, lock: threading.Lock, bounds: tuple[float, ...]) -> None:
+        self._lock = lock
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Take an observation."""
+        place = bisect_left(self._bounds, value)
+        with self._lock:
+            self._counts[place] += 1
+            self._total += value
+
+    def read(self) -> HistogramReading:
+        """Return a copy; the last bound is infinity."""
+        with self._lock:
+            counts, total = self._counts.copy(), self._total
+        up_to = list(accumulate(counts))
+        return {
+            "count": up_to[-1],
+            "sum": total,
+            "buckets": dict(zip((*self._bounds, math.inf), up_to, strict=True)),
+        }
+
+
+S = TypeVar("S", bound=Number | Window | Buckets)
+
+
+class Family(Generic[S]):
+    """All series of one name; ``make`` makes one, given the lock that all of them share."""
+
+    def __init__(self, spec: Spec, make: Callable[[threading.Lock], S]) -> None:
         self.spec = spec
+        self._make = make
         self._lock = threading.Lock()
         self._series: dict[Labels, S] = {}
         self._known: dict[Labels, set[str]] = {}
+
+    def of(self, *labels: str) -> S:
+        """Return the series with these label values, in the order of the labels; it is shown from now on."""
+        return self._series.get(labels) or self._made(labels)
+
+    def _made(self, labels: Labels) -> S:
+        with self._lock:
+            admitted = self._admitted(labels)
+            if admitted not in self._series:
+                self._series[admitted] = self._make(self._lock)
+            return self._series[admitted]
 
     def _admitted(self, labels: Labels) -> Labels:
         """Return the labels under which a series that is not there yet is kept."""
@@ -78,120 +188,11 @@ class _Family(Generic[S]):
             return labels
         return (*labels[:place], OTHER, *labels[place + 1 :])
 
-    def _items(self) -> list[tuple[Labels, S]]:
+    def read(self) -> dict[Labels, Any]:
+        """Return a copy of the series."""
         with self._lock:
-            return list(self._series.items())
-
-
-class Numbers(_Family[float]):
-    """A counter or a gauge: one number per series."""
-
-    def add(self, labels: Labels, amount: float = 1) -> None:
-        """Count."""
-        with self._lock:
-            if labels not in self._series:
-                labels = self._admitted(labels)
-            self._series[labels] = self._series.get(labels, 0) + amount
-
-    def take(self, labels: Labels) -> None:
-        """Subtract 1, but not below 0."""
-        with self._lock:
-            if self._series.get(labels, 0) > 0:
-                self._series[labels] -= 1
-
-    def set(self, labels: Labels, value: float) -> None:
-        """Replace the number."""
-        with self._lock:
-            if labels not in self._series:
-                labels = self._admitted(labels)
-            self._series[labels] = value
-
-    def read(self) -> dict[Labels, float]:
-        """Return a copy."""
-        return dict(self._items())
-
-
-class _Window:
-    __slots__ = ("count", "latest", "ranked", "total")
-
-    def __init__(self, size: int) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.latest: deque[float] = deque(maxlen=size)
-        #: The quantiles as of this count: a series that is at rest is not sorted again.
-        self.ranked: tuple[int, dict[float, float]] = (0, {})
-
-
-class Summaries(_Family[_Window]):
-    """A summary: count and sum of all observations, quantiles of the latest ``window`` ones."""
-
-    def __init__(self, spec: Spec, window: int) -> None:
-        super().__init__(spec)
-        self._size = window
-
-    def observe(self, labels: Labels, value: float) -> None:
-        """Take an observation."""
-        with self._lock:
-            window = self._series.get(labels)
-            if window is None:
-                window = self._series.setdefault(self._admitted(labels), _Window(self._size))
-            window.count += 1
-            window.total += value
-            window.latest.append(value)
-
-    def read(self) -> dict[Labels, SummaryReading]:
-        """Return a copy, with quantiles."""
-        return {labels: self._read(window) for labels, window in self._items()}
-
-    def _read(self, window: _Window) -> SummaryReading:
-        with self._lock:
-            count, total = window.count, window.total
-            as_of, quantiles = window.ranked
-            latest = None if as_of == count else list(window.latest)
-        if latest is not None:
-            quantiles = quantiles_of(latest)
-            window.ranked = (count, quantiles)
-        return {"count": count, "sum": total, "quantiles": dict(quantiles)}
-
-
-class _Buckets:
-    __slots__ = ("counts", "total")
-
-    def __init__(self, bounds: int) -> None:
-        self.counts = [0] * (bounds + 1)
-        self.total = 0.0
-
-
-class Histograms(_Family[_Buckets]):
-    """A histogram: how many observations were not above each of some bounds."""
-
-    def __init__(self, spec: Spec, bounds: tuple[float, ...]) -> None:
-        super().__init__(spec)
-        self._bounds = bounds
-
-    def observe(self, labels: Labels, value: float) -> None:
-        """Take an observation."""
-        place = bisect_left(self._bounds, value)
-        with self._lock:
-            buckets = self._series.get(labels)
-            if buckets is None:
-                buckets = self._series.setdefault(self._admitted(labels), _Buckets(len(self._bounds)))
-            buckets.counts[place] += 1
-            buckets.total += value
-
-    def read(self) -> dict[Labels, HistogramReading]:
-        """Return a copy; the last bound is infinity."""
-        return {labels: self._read(buckets) for labels, buckets in self._items()}
-
-    def _read(self, buckets: _Buckets) -> HistogramReading:
-        with self._lock:
-            counts, total = buckets.counts.copy(), buckets.total
-        up_to = list(accumulate(counts))
-        return {
-            "count": up_to[-1],
-            "sum": total,
-            "buckets": dict(zip((*self._bounds, math.inf), up_to, strict=True)),
-        }
+            series = list(self._series.items())
+        return {labels: one.read() for labels, one in series}
 
 
 def quantiles_of(values: list[float]) -> dict[float, float]:
