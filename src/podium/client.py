@@ -91,14 +91,14 @@ class AsyncClient:
 
     async def post_result(self, body: bytes) -> None:
         """Report a result (the JSON of a TaskResult). The server says yes also when it ignores it."""
-        await self._call("POST", "/tasks", body=body)
+        await self._transport.request("POST", "/tasks", body=body)
 
     async def post_result_v2(self, body: bytes) -> bytes | None:
         """Report a result and take the next task of the same type and domain; None if there is none.
 
         NotFoundError means an unknown task or workflow, or a server without this endpoint: its message tells.
         """
-        response = await self._call("POST", "/tasks/update-v2", body=body)
+        response = await self._transport.request("POST", "/tasks/update-v2", body=body)
         return response.body or None
 
     async def extend_lease(self, task_id: str, workflow_id: str) -> None:

@@ -105,17 +105,15 @@ class Limit(Bundle, frozen=True):
 class Execution:
     """One task in its crew."""
 
-    __slots__ = (
-        "begun", "crew", "deadline", "ending", "future", "kill", "limit", "look", "over", "started", "task", "unwanted",
-    )  # fmt: skip
+    __slots__ = ("begun", "crew", "deadline", "ending", "future", "limit", "look", "options", "task", "unwanted")
 
-    def __init__(self, crew: Crew, place: int, task: PolledTask, options: WorkerOptions) -> None:
+    def __init__(self, crew: Crew, place: int, task: PolledTask, options: WorkerOptions, begun: float) -> None:
         self.crew = crew
         self.task = task
+        self.options = options
         self.future = crew.run(place, task)
-        self.kill = options.on_cancel == "kill"
         self.limit = limit_of(task, options.timeout_seconds)
-        self.started, self.begun = time.time(), asyncio.get_running_loop().time()
+        self.begun = begun
         #: The next look at the task, and the end of its time.
         self.look: Entry | None = None
         self.deadline: Entry | None = None
@@ -123,14 +121,23 @@ class Execution:
         self.unwanted = ""
         #: Set when the limit was passed; has the stack of the code when that has ended, or was abandoned.
         self.ending: asyncio.Future[str] | None = None
-        self.over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.future.done()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return asyncio.get_running_loop().time() - self.begun
 
     def close(self) -> None:
         """Plan nothing more for it: it is over."""
-        self.over = True
-        for entry in (self.look, self.deadline):
-            if entry is not None:
-                entry.drop()
+        if self.look is not None:
+            self.look.drop()
+        if self.deadline is not None:
+            self.deadline.drop()
 
     async def end(self, why: str) -> str:
         """Make the code end: ask it first, then use force. Return where it was, if it took force."""
@@ -144,6 +151,7 @@ class Oversight:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+        self._loop = asyncio.get_running_loop()
         self._schedule = Schedule()
         self.leases = LeaseKeeper(client, self._schedule)
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
@@ -157,7 +165,7 @@ class Oversight:
 
         Raises UnwantedError if nobody waits for the outcome any more, Interrupted and Abandoned as the crew does.
         """
-        execution = Execution(crew, place, task, options)
+        execution = Execution(crew, place, task, options, self._loop.time())
         self._plan_look(execution)
         if execution.limit is not None:
             execution.deadline = self._schedule.after(execution.limit.seconds, partial(self._enforce, execution))
@@ -172,7 +180,7 @@ class Oversight:
         finally:
             execution.close()
         if execution.unwanted:
-            raise UnwantedError(execution.unwanted, asyncio.get_running_loop().time() - execution.begun)
+            raise UnwantedError(execution.unwanted, execution.seconds)
         if execution.ending is not None and (outcome is None or was_cancelled(outcome)):
             stack = await execution.ending
             where = stacks.place_in(stack)
@@ -187,7 +195,11 @@ class Oversight:
 
     def _plan_look(self, execution: Execution) -> None:
         timeout = execution.task.head.response_timeout_seconds
-        pause = LONGEST_PAUSE if timeout <= 0 else max(SHORTEST_PAUSE, min(timeout * HEARTBEAT_SHARE, LONGEST_PAUSE))
+        pause = timeout * HEARTBEAT_SHARE
+        if timeout <= 0 or pause > LONGEST_PAUSE:
+            pause = LONGEST_PAUSE
+        elif pause < SHORTEST_PAUSE:
+            pause = SHORTEST_PAUSE
         execution.look = self._schedule.after(pause, partial(self._look, execution))
 
     async def _look(self, execution: Execution) -> None:
@@ -202,7 +214,7 @@ class Oversight:
         self.leases.release(task)
         logger.info("task %s of workflow %s is not wanted any more, it is %s: its code is told so",
                     task.task_id, task.workflow_id, status)  # fmt: skip
-        if execution.kill:
+        if execution.options.on_cancel == "kill":
             await execution.end(f"task {task.task_id} was cancelled")
         else:
             execution.crew.cancel(execution.future)
@@ -224,7 +236,7 @@ class Oversight:
         if execution.over:
             return
         assert execution.limit is not None
-        execution.ending = asyncio.get_running_loop().create_future()
+        execution.ending = self._loop.create_future()
         stack = ""
         try:
             stack = await execution.end(f"task {execution.task.task_id} {_too_long(execution.limit)}")
@@ -262,5 +274,5 @@ def _timed_out(execution: Execution, worker_id: str, where: str, stack: str, *, 
     cause = Cause("TaskTimedOut", message, stack)
     return failure(
         ids_of(execution.task), 0, worker_id, cause,
-        terminal=not limit.retry, started=execution.started, details=[stack] if stack else (),
+        terminal=not limit.retry, started=time.time() - execution.seconds, details=[stack] if stack else (),
     )  # fmt: skip

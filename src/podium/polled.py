@@ -34,11 +34,14 @@ class Abandoned(Exception):  # noqa: N818 - not an error of the task
 class PolledTask:
     """A task as it was polled: its JSON unread but for the head."""
 
-    __slots__ = ("head", "raw")
+    __slots__ = ("head", "raw", "task_id", "workflow_id")
 
     def __init__(self, raw: bytes, head: TaskHead) -> None:
         self.raw = raw
         self.head = head
+        #: The ids of the attempt and of the workflow execution.
+        self.task_id = head.task_id
+        self.workflow_id = head.workflow_instance_id
 
     @classmethod
     def of(cls, ids: TaskIds) -> PolledTask:
@@ -58,16 +61,6 @@ class PolledTask:
         """Let go of what only its function, or giving it back, needed: its result may wait for hours."""
         self.raw = b""
         self.head.output_data = msgspec.Raw(b"{}")
-
-    @property
-    def task_id(self) -> str:
-        """The id of the attempt."""
-        return self.head.task_id
-
-    @property
-    def workflow_id(self) -> str:
-        """The id of the workflow execution."""
-        return self.head.workflow_instance_id
 
 
 def read_task(raw: bytes) -> PolledTask:
