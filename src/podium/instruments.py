@@ -28,16 +28,15 @@ class Instruments(Watch):
 
     def __init__(self, settings: MetricsSettings | None, listeners: Sequence[object]) -> None:
         self._collectors = _collectors_among(listeners)
-        #: The listeners, and the collector that the settings ask for, for all that they are not told by meters.
-        self.listeners: list[object] = list(listeners)
+        heard: list[object] = list(listeners)
         if settings is not None and not any(collector.settings is settings for collector in self._collectors):
             collector = _collector_for(settings)
             self._collectors.append(collector)
-            self.listeners.append(collector)
+            heard.append(collector)
         #: The collector whose meters are told of tasks, instead of hearing events.
-        self._metered = next((collector for collector in self._collectors if collector.may_be_metered), None)
-        if self._metered is not None:
-            self.listeners[self.listeners.index(self._metered)] = _Unmetered(self._metered)
+        self._metered = metered = next((one for one in self._collectors if one.may_be_metered), None)
+        #: The listeners, and the collector that the settings ask for; that which is metered hears only the rest.
+        self.listeners = [_Unmetered(metered) if metered and one is metered else one for one in heard]
         self._exporters: list[MetricsExporter] = []
         self._watches: list[Callable[[], None]] = []
 
