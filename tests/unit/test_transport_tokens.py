@@ -302,6 +302,7 @@ def test_a_cancelled_login_is_taken_over_by_the_next_in_line() -> None:
         second = asyncio.create_task(transport.request("POST", "/x"))
         await asyncio.to_thread(lambda: None)  # let it join the attempt
         first.cancel()
+        await asyncio.wait([first])
         gate.open()
         return (await second).status
 
