@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from podium.errors import AnswerError
+from podium.errors import AnswerError, ConfigError
 
 if TYPE_CHECKING:
     from podium.answers import Response
-    from podium.errors import ConfigError, TransportError
+    from podium.errors import TransportError
 
 #: Largest answer that is read, after decompression.
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -22,6 +23,8 @@ TOO_LARGE: Final = f"the answer is larger than {MAX_BODY >> 20} MB"
 IDLE_LIMIT: Final = 50.0
 #: What stays as it is in the path of a server's URL.
 _KEPT_AS_IT_IS: Final = "/%:@!$&'()*+,;=-._~"
+#: Whether a text has nothing in it that could end the first line of a request, or a part of it.
+_is_visible: Final = re.compile(r"[!-~]*").fullmatch
 
 Query = Mapping[str, str | int] | Sequence[tuple[str, str | int]]
 
@@ -85,9 +88,12 @@ class Heads:
         self._lines = "".join(f"{line}\r\n" for line in lines)
 
     def of(self, call: Call, token: str | None) -> bytes:
-        """Return the head of a request; its path is encoded already."""
+        """Return the head of a request; its path is encoded already, and Fault if it is not."""
         query = f"?{urlencode(call.query, safe='*')}" if call.query else ""
-        head = f"{call.method} {self._prefix}{call.path}{query} HTTP/1.1\r\n{self._lines}"
+        target = f"{self._prefix}{call.path}{query}"
+        if not _is_visible(target) or not (call.content_type.isascii() and call.content_type.isprintable()):
+            raise Fault(ConfigError, "a path or content type that is not encoded cannot be sent")
+        head = f"{call.method} {target} HTTP/1.1\r\n{self._lines}"
         if token is not None:
             head += f"X-Authorization: {token}\r\n"
         if call.body is not None:

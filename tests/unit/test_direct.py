@@ -23,7 +23,7 @@ from podium.client import AsyncClient
 from podium.config import Configuration
 from podium.conversation import Connection
 from podium.direct import Direct, _Pool
-from podium.errors import AnswerError, ConnectError, CutError, PodiumError, TimeoutExceededError
+from podium.errors import AnswerError, ConfigError, ConnectError, CutError, PodiumError, TimeoutExceededError
 from podium.transport import Transport
 
 if TYPE_CHECKING:
@@ -244,6 +244,22 @@ def test_credentials_in_the_url_are_sent_and_the_path_is_encoded() -> None:
     assert request.target == "/a%20b/%C3%BC/api/x"
     assert request.headers["host"] == f"127.0.0.1:{server.port}"
     assert request.headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/x\r\nEvil: 1", "a/b"), ("/x y", "a/b"), ("/ü", "a/b"), ("/x", "a/b\r\nEvil: 1"), ("/x", "ü")],
+)
+def test_what_is_not_encoded_cannot_change_a_request(path: str, content_type: str) -> None:
+    async def work(url: str) -> None:
+        transport = Transport(Configuration(server_api_url=url))
+        with pytest.raises(ConfigError, match="not encoded"):
+            await transport.request("POST", path, body=b"{}", content_type=content_type)
+        await transport.aclose()
+
+    with FakeServer() as server:
+        run(work(server.url))
+        assert server.connections == 0
 
 
 def test_an_ipv6_address_is_named_in_brackets() -> None:
