@@ -90,6 +90,7 @@ class _Pool:
         self.idle: list[Connection] = []
         self.keeper = self._keep()
         self._address = address
+        self._reached: tuple[str, int] | None = None  # which of its addresses
         self._connect_timeout = connect_timeout
         self._is_closed = False
         self._is_ending = False
@@ -152,6 +153,7 @@ class _Pool:
         try:
             async with asyncio.timeout_at(end):
                 addresses = await _resolved(self.loop, *self._address)
+            addresses.sort(key=lambda address: address != self._reached)  # one that is dead costs its time only once
             for number, address in enumerate(addresses):
                 now = self.loop.time()
                 try:
@@ -168,6 +170,7 @@ class _Pool:
         if self._is_closed:
             connection.end()
             raise Fault(ConnectError, "the connection was closed")
+        self._reached = address
         return connection
 
     def _watch(self, deadline: float) -> None:
@@ -202,5 +205,6 @@ def _trouble(error: OSError) -> str:
         return "no connection in time"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    words = printable(error.strerror or str(error))
-    return f"the host name does not resolve: {words}" if isinstance(error, socket.gaierror) else words
+    if isinstance(error, socket.gaierror):
+        return f"the host name does not resolve: {printable(error.strerror or str(error))}"
+    return os.strerror(error.errno) if error.errno else printable(str(error))  # asyncio's own words name no cause
