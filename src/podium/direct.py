@@ -196,7 +196,10 @@ async def _resolved(loop: asyncio.AbstractEventLoop, host: str, port: int) -> li
         with suppress(OSError):
             socket.inet_pton(family, host)
             return [(host, port)]
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except RuntimeError:  # the program is ending, and asyncio starts no thread for it any more
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((str(address[0]), port) for *_, address in found))
 
 

@@ -128,6 +128,22 @@ def test_a_program_ends_at_once_with_clients_open() -> None:
         assert python(code, server.url) == "id\n"
 
 
+def test_a_client_still_works_when_its_program_ends() -> None:
+    """No thread can look up a host name by then: asyncio's way refuses."""
+    code = """
+        import atexit, sys
+        from podium.config import Configuration
+        from podium.sync import Client
+
+        client = Client(Configuration(server_api_url=sys.argv[1]))
+        atexit.register(client.terminate_workflow, client.start_workflow("w"))
+    """
+    with FakeServer() as server:
+        server.otherwise(text_answer("id", close=True))
+        assert python(code, server.url.replace("127.0.0.1", "localhost")) == ""
+        assert [request.method for request in server.requests] == ["POST", "DELETE"]
+
+
 def test_a_program_ends_cleanly_right_after_its_last_request() -> None:
     """The HTTP library's thread, caught by the interpreter's end, aborts the process: it did in every tenth run."""
     code = """
