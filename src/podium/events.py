@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from podium.loops import close_loop
+
 if TYPE_CHECKING:
     from podium.models import TaskResult
 
@@ -341,7 +343,7 @@ class _Mailbox:
                     except BaseException as error:  # nor may a cancelled coroutine
                         caller.complain(error)
         finally:
-            loop.close()
+            close_loop(loop)
 
 
 async def _finish(awaitable: Any) -> None:

@@ -19,6 +19,14 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop that code of users ran on: first its asynchronous generators, and so the connections of clients."""
+    try:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
 def beat(loop: asyncio.AbstractEventLoop, interval: float, note: Callable[[float], None]) -> None:
     """Call ``note`` on the loop every ``interval`` seconds, with the seconds that it came late; never if it is 0."""
 

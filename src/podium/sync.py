@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 
 from podium.client import AsyncClient
 from podium.errors import ConfigError, ConnectError, CutError, PodiumError
+from podium.loops import close_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -82,9 +83,8 @@ class Portal:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
-        loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
-        loop.close()
+        close_loop(loop)
 
 
 async def _cancel_others() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
+from lone_crew import crew_of, task
+from podium.events import EventDispatcher, PollStarted
 from podium.loops import beat, loop_factory
 
 
@@ -34,3 +37,48 @@ def test_interval_of_zero_is_no_beat() -> None:
     loop.call_later(0.05, loop.stop)
     loop.run_forever()
     loop.close()
+
+
+class Opened:
+    """Opens an asynchronous generator, as the connections of a client have one, and leaves it to its loop."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    async def open(self) -> None:
+        self._generator = self._generate()
+        await anext(self._generator)
+
+    async def _generate(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0)
+            self.is_closed = True
+
+
+def test_the_loop_of_a_thread_crew_closes_what_tasks_left_to_it() -> None:
+    opened = Opened()
+
+    async def function() -> None:
+        await opened.open()
+
+    async def test() -> None:
+        async with crew_of(function, "thread") as crew:
+            await crew.run(0, task())
+            assert not opened.is_closed
+
+    asyncio.run(test())
+    assert opened.is_closed
+
+
+def test_the_loop_of_a_listener_closes_what_it_left_to_it() -> None:
+    class Listener(Opened):
+        async def on_poll_started(self, _event: PollStarted) -> None:
+            await self.open()
+
+    listener = Listener()
+    dispatcher = EventDispatcher([listener])
+    dispatcher.publish(PollStarted(task_type="t", worker_id="w", poll_count=1))
+    dispatcher.close()
+    assert listener.is_closed

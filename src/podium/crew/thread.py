@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from podium.loops import beat, loop_factory
+from podium.loops import beat, close_loop, loop_factory
 from podium.polled import Abandoned, Interrupted, PolledTask, was_cancelled
 from podium.pool import TaskPool
 from podium.records import TASK_FIELDS_ON_RECORDS
@@ -167,7 +167,7 @@ class ThreadCrew:
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
                     loop.run_forever()
         finally:
-            loop.close()
+            close_loop(loop)
             with contextlib.suppress(RuntimeError):  # the engine did not wait that long
                 self._engine.call_soon_threadsafe(self._ended.set_result, None)
 
