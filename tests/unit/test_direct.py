@@ -11,10 +11,14 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import Mock
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fake_server import DEADLINE, Answer, FakeServer, Fault, Gate, json_answer, text_answer
 from podium.answers import Response
@@ -131,6 +135,64 @@ def test_every_form_of_an_answer_is_read_and_the_connection_used_again(
     with RawServer([pieces, pieces, pieces]) as server:
         assert [response.body for response in run(requests(server.url, 3), factory)] == [body] * 3
         assert server.requests == [3]
+
+
+GZIP = gzip.compress(b"ok" * 9)
+#: Answers as they are sent, what is in them (None: nothing that can be trusted), and whether more may follow.
+ANSWERS = [
+    (OK, b"ok", True),
+    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nContent-Encoding: gzip\r\nX:\r\n\r\n" + OK, b"ok", True),
+    (CHUNKED + b"1;a=b\r\no\r\n1\r\nk\r\n0\r\nX: y\r\nContent-Encoding: gzip\r\n\r\n", b"ok", True),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\ncontent-encoding: gzip\r\n\r\n" % len(GZIP) + GZIP, b"ok" * 9, True),
+    (b"HTTP/1.1 204 None\r\nContent-Length: 2\r\n\r\n", b"", True),
+    (b"HTTP/1.1 500 No\r\nX:\r\nContent-Length:3\r\nConnection: close\r\n\r\nnot", b"not", False),
+    (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
+    (CHUNKED + b"1\r\noops\r\n", None, False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", None, False),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: gzip\r\n\r\nok", None, False),
+]
+
+
+class Wire(asyncio.Transport):
+    """What a connection sends goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__({"socket": Mock()})
+        self.is_aborted = False
+
+    def write(self, data: object) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self.is_aborted
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+@given(st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4), st.data())
+def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
+    answers: list[tuple[bytes, bytes | None, bool]], data: st.DataObject
+) -> None:
+    loop = Mock(create_future=lambda: asyncio.Future(loop=Mock()))
+    idle: list[Connection] = []
+    wire, connection = Wire(), Connection(loop, set(), idle)
+    connection.connection_made(wire)
+    for raw, body, keeps in answers:
+        waiter = connection.ask(b"", b"", 0.0)
+        places = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1))))
+        for begin, end in pairwise([0, *places, len(raw)]):
+            assert not waiter.done() or body is None
+            connection.data_received(raw[begin:end])
+        answer = waiter.result()
+        assert (answer.body if isinstance(answer, Response) else None) == body
+        assert bool(idle) != wire.is_aborted
+        assert bool(idle) == keeps
+        if not keeps:
+            break
+        idle.clear()
 
 
 @pytest.mark.parametrize(
