@@ -16,7 +16,7 @@ from podium.errors import AnswerError, CutError
 if TYPE_CHECKING:
     from podium.errors import TransportError
 
-#: Bytes that the head of an answer may have.
+#: Bytes that the head of an answer may have, and all that may come between two parts of its body, or after the last.
 _MAX_HEAD: Final = 256 * 1024
 #: Bytes of a body up to which head and body are sent as one.
 _SMALL: Final = 64 * 1024
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[Response | Fault]:
         """Send a request; the future resolves to its answer, or to the reason why there is none."""
-        self._status = self._head_size = 0
+        self._status = self._fruitless = 0
         self._headers: dict[bytes, bytes] = {}
         self._body = Body()
         self._broken: str | None = None
@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         if self.waiter is None:  # nothing was asked
             self.end()
             return
+        self._fruitless += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -92,10 +93,8 @@ class Connection(asyncio.Protocol):
             self.fail(AnswerError, self._broken)
         elif self._is_complete:
             self._finish()
-        elif not self._status:
-            self._head_size += len(data)
-            if self._head_size > _MAX_HEAD:
-                self.fail(AnswerError, "the answer is not HTTP: its head does not end")
+        elif self._fruitless > _MAX_HEAD:
+            self.fail(AnswerError, "the answer is not HTTP: its headers do not end")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed: perhaps in the middle of something."""
@@ -162,6 +161,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
+        self._fruitless = 0
         if self._status and not self._is_complete and self._broken is None:
             try:
                 self._body.add(data)

@@ -172,6 +172,18 @@ class Wire(asyncio.Transport):
         self.is_aborted = True
 
 
+def test_a_large_body_may_come_in_pieces_of_any_size() -> None:
+    connection = Connection(Mock(create_future=lambda: asyncio.Future(loop=Mock())), set(), [])
+    connection.connection_made(Wire())
+    waiter = connection.ask(b"", b"", 0.0)
+    chunk = b"40000\r\n" + b"x" * 0x40000 + b"\r\n"
+    for piece in [CHUNKED, *[chunk[:-2], chunk[-2:]] * 5, b"0\r\n", b"\r\n"]:
+        connection.data_received(piece)
+    answer = waiter.result()
+    assert isinstance(answer, Response)
+    assert answer.body == b"x" * 0x40000 * 5
+
+
 @given(st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4), st.data())
 def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
     answers: list[tuple[bytes, bytes | None, bool]], data: st.DataObject
@@ -250,7 +262,10 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX\0: y\r\n\r\nok", "not HTTP"),
         (CHUNKED + b"zz\r\n", "not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "its head does not end"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "its headers do not end"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, "its headers do not end"),
+        (CHUNKED + b"2\r\nok\r\n0\r\nX: " + b"y" * 600_000, "its headers do not end"),
+        (CHUNKED + b"2;x=" + b"y" * 600_000, "its headers do not end"),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok", "not asked for"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(b"ok" * 99)[:-9],
