@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -52,6 +53,7 @@ class Tokens:
     def __init__(self, host: str, max_age: float) -> None:
         self._host = host
         self._max_age = max_age
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._held: _Held | None = None
         self._attempt: Future[None] | None = None
@@ -75,6 +77,7 @@ class Tokens:
 
     async def current(self, login: Login) -> str | None:
         """Return the token to send, fetched or renewed if it must be; None if the server is open."""
+        self._leave_parent()
         held = self._held
         if held is None:
             return (await self._newer_than(None, login, _URGENT_PAUSE, refused=False)).value
@@ -96,6 +99,11 @@ class Tokens:
             if held.value != refused or hopeless:
                 return held.value
         return (await self._newer_than(held, login, _URGENT_PAUSE, refused=True)).value
+
+    def _leave_parent(self) -> None:
+        """In a forked child, give up what only a thread of the parent would finish."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._attempt = os.getpid(), threading.Lock(), None
 
     async def _newer_than(self, known: _Held | None, login: Login, pause: Backoff, *, refused: bool) -> _Held:
         while True:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fake_server import Answer, FakeServer, Fault, json_answer, text_answer
+from fake_server import Answer, FakeServer, Fault, Gate, Request, json_answer, text_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,45 @@ def test_a_child_forked_after_use_of_the_http_library_gets_a_clear_error_and_lea
         server.otherwise(text_answer("id"))
         assert python(FORK, server.url, "use", "proxy") == "ConfigError True True\n" * 3
         assert len(server.to("/api/workflow")) == 2
+
+
+def test_a_child_forked_during_a_login_makes_its_own() -> None:
+    """It would wait for the parent's thread, which it does not have."""
+    code = """
+        import asyncio, os, sys, threading
+        from podium.config import AuthenticationSettings, Configuration
+        from podium.transport import Transport
+
+        credentials = AuthenticationSettings(key_id="key", key_secret="secret")
+        transport = Transport(Configuration(server_api_url=sys.argv[1], authentication_settings=credentials))
+
+        def work():
+            asyncio.run(transport.request("POST", "/workflow"))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while transport._tokens._attempt is None:
+            pass
+        child = os.fork()
+        if child == 0:
+            work()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+    """
+    gate = Gate()
+
+    def workflow(request: Request) -> Answer:
+        if request.headers["x-authorization"] == "early":
+            gate.open()
+        return text_answer("id")
+
+    with FakeServer() as server:
+        server.on("POST", "/api/token", json_answer({"token": "late"}, gate=gate), json_answer({"token": "early"}))
+        server.on("POST", "/api/workflow", workflow)
+        python(code, server.url)
+        tokens = [request.headers["x-authorization"] for request in server.to("/api/workflow")]
+        assert tokens == ["early", "late"]
 
 
 def test_a_child_forked_before_use_works() -> None:
