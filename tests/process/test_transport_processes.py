@@ -83,10 +83,11 @@ def test_a_child_forked_after_use_of_the_http_library_gets_a_clear_error_and_lea
 def test_a_child_forked_during_a_login_makes_its_own() -> None:
     """It would wait for the parent's thread, which it does not have."""
     code = """
-        import asyncio, os, sys, threading
+        import asyncio, os, sys, threading, warnings
         from podium.config import AuthenticationSettings, Configuration
         from podium.transport import Transport
 
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python knows what forks and threads do to each other
         credentials = AuthenticationSettings(key_id="key", key_secret="secret")
         transport = Transport(Configuration(server_api_url=sys.argv[1], authentication_settings=credentials))
 
