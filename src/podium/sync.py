@@ -36,7 +36,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pid = 0
+        self._pid = os.getpid()
         self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

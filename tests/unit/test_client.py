@@ -32,7 +32,7 @@ from podium.models import (
     WorkflowDef,
     WorkflowTask,
 )
-from podium.sync import Client
+from podium.sync import Client, Portal
 from podium.transport import Transport
 
 if TYPE_CHECKING:
@@ -515,6 +515,15 @@ def test_the_blocking_client_refuses_to_wait_for_itself() -> None:
         inner = Transport(Configuration(server_api_url=server.url), on_request=hook)
         with Client(transport=inner) as hooked, pytest.raises(ConfigError, match="AsyncClient"):
             hooked.pause_workflow("1")
+
+
+def test_threads_that_begin_at_once_share_one_loop() -> None:
+    """Only a forked child begins anew: one of them replaced the lock that the other one held."""
+    portal = Portal()
+    lock = portal._lock
+    assert portal._running_loop() is portal._running_loop()
+    assert portal._lock is lock
+    portal.end()
 
 
 def test_errors_cross_the_portal_as_they_are() -> None:
