@@ -107,35 +107,40 @@ class Body:
     """Collects the body of an answer without its content encoding; gzip is the only one that is asked for."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._plain = bytearray()  # not a list of parts: there may be one for every byte
+        self._is_packed = False
         self._unpacker: zlib._Decompress | None = None
 
     def open(self, encoding: bytes | None) -> None:
         """Begin, with the value of the header Content-Encoding; raises Fault for one that was not asked for."""
         coding = (encoding or b"").strip().lower()
         if coding in {b"gzip", b"x-gzip"}:
-            self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            self._is_packed = True
         elif coding not in {b"", b"identity"}:
             raise Fault(AnswerError, "the answer has a content encoding that was not asked for")
 
     def add(self, data: bytes) -> None:
         """Add a part; raises Fault if it is broken, or too much, which is known before memory is filled."""
-        if self._unpacker is not None:
-            try:
-                data = self._unpacker.decompress(data, MAX_BODY + 1 - self._size)
-            except zlib.error:
-                raise Fault(AnswerError, "the answer is not the gzip that it says it is") from None
-            if self._unpacker.unused_data:
-                raise Fault(AnswerError, "the answer goes on after the end of its gzip")
-        self._size += len(data)
-        if self._size > MAX_BODY:
+        if self._is_packed:
+            data = self._unpacked(data)
+        self._plain += data
+        if len(self._plain) > MAX_BODY:
             raise Fault(AnswerError, TOO_LARGE)
-        self._parts.append(data)
 
     def close(self) -> bytes:
         """Return the whole; raises Fault if the end of it is missing."""
-        if self._parts and self._unpacker is not None and not self._unpacker.eof:
+        if self._unpacker is not None and not self._unpacker.eof:
             raise Fault(AnswerError, "the answer's gzip does not end")
-        parts, self._parts = self._parts, []  # whoever keeps this object does not keep an answer
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        plain, self._plain = bytes(self._plain), bytearray()  # whoever keeps this object does not keep an answer
+        return plain
+
+    def _unpacked(self, data: bytes) -> bytes:
+        if self._unpacker is None:
+            self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            plain = self._unpacker.decompress(data, MAX_BODY + 1 - len(self._plain))
+        except zlib.error:
+            raise Fault(AnswerError, "the answer is not the gzip that it says it is") from None
+        if self._unpacker.unused_data:
+            raise Fault(AnswerError, "the answer goes on after the end of its gzip")
+        return plain

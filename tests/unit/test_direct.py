@@ -10,6 +10,7 @@ import gzip
 import socket
 import sys
 import threading
+import tracemalloc
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
@@ -182,6 +183,21 @@ def test_a_large_body_may_come_in_pieces_of_any_size() -> None:
     answer = waiter.result()
     assert isinstance(answer, Response)
     assert answer.body == b"x" * 0x40000 * 5
+
+
+def test_a_body_in_tiny_chunks_takes_no_more_memory_than_it_has_bytes() -> None:
+    connection = Connection(Mock(create_future=lambda: asyncio.Future(loop=Mock())), set(), [])
+    connection.connection_made(Wire())
+    waiter = connection.ask(b"", b"", 0.0)
+    connection.data_received(CHUNKED)
+    chunks = b"2\r\nok\r\n" * 50_000
+    tracemalloc.start()
+    connection.data_received(chunks)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    connection.data_received(b"0\r\n\r\n")
+    assert isinstance(waiter.result(), Response)
+    assert taken < 500_000
 
 
 @given(st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4), st.data())
