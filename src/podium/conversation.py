@@ -96,6 +96,10 @@ class Connection(asyncio.Protocol):
         elif self._fruitless > _MAX_HEAD:
             self.fail(AnswerError, "the answer is not HTTP: its headers do not end")
 
+    def eof_received(self) -> None:
+        """The server sends no more: whatever of a request is not sent yet would be for nobody."""
+        self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed: perhaps in the middle of something."""
         del self._parser  # which has this connection in turn: a cycle

@@ -317,6 +317,26 @@ def test_an_answer_before_the_whole_request_was_sent_is_read_and_the_connection_
 
 
 @pytest.mark.parametrize("factory", LOOPS)
+def test_a_server_that_hangs_up_is_not_sent_the_rest_of_a_request(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """It read no more, and so the loop waited with the news until the rest was sent: until the limit."""
+
+    async def work(url: str) -> None:
+        transport = Transport(Configuration(server_api_url=url))
+        sending = asyncio.create_task(transport.request("POST", "/x", body=b"x" * 30_000_000, timeout=DEADLINE))
+        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+        connection.shutdown(socket.SHUT_WR)
+        with connection, pytest.raises(CutError):
+            await sending
+        await transport.aclose()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        run(work(f"http://127.0.0.1:{listener.getsockname()[1]}/api"), factory)
+
+
+@pytest.mark.parametrize("factory", LOOPS)
 def test_large_bodies_arrive_whole(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def work(url: str) -> int:
         transport = Transport(Configuration(server_api_url=url))
