@@ -92,9 +92,16 @@ async def _read(answer: HttpResponse) -> Response:
         size += len(chunk)
         if size > MAX_BODY:
             raise Fault(AnswerError, TOO_LARGE, status=answer.status)
-    header = answer.get_header
-    body = b"".join(chunks)
-    return Response(answer.status, body, header("content-type"), header("retry-after"), header("location"))
+    headers = (_header(answer, name) for name in ("content-type", "retry-after", "location"))
+    return Response(answer.status, b"".join(chunks), *headers)
+
+
+def _header(answer: HttpResponse, name: str) -> str | None:
+    """Return a header's value; None if there is none, or one that is no ASCII text."""
+    try:
+        return answer.get_header(name)
+    except ValueError:
+        return None
 
 
 # --- its errors ---------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 def send(url: str, method: str = "GET", path: str = "/x", *, times: int = 1, **options: Any) -> Response:
     """Send a request (several times on one transport) and return the last answer."""
-    settings = {name: options.pop(name) for name in ("connect_timeout", "request_timeout") if name in options}
+    settings = {name: options.pop(name) for name in ("connect_timeout", "request_timeout", "proxy") if name in options}
 
     async def work() -> Response:
         transport = Transport(Configuration(server_api_url=url, **settings))
@@ -68,6 +68,13 @@ def test_a_request_carries_method_query_body_and_content_type() -> None:
     assert (request.method, request.target) == ("POST", "/api/tasks?a=1&a=x+y")
     assert (request.headers["content-type"], request.body) == ("application/json", b"{}")
     assert "x-authorization" not in request.headers
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_header_that_is_no_ascii_text_breaks_nothing(*, is_direct: bool) -> None:
+    with FakeServer() as server:
+        server.otherwise(Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Type: \xff\r\nContent-Length: 2\r\n\r\nok"))
+        assert send(server.url, proxy=None if is_direct else server.origin).body == b"ok"
 
 
 def test_only_http_1_1_and_only_gzip_are_offered() -> None:
