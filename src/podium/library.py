@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from pyreqwest import exceptions as http_errors
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
+from pyreqwest.http import Url
 from pyreqwest.proxy import ProxyBuilder
 
 from podium.answers import Response, printable
 from podium.call import IDLE_LIMIT, MAX_BODY, TOO_LARGE, Fault
-from podium.config import proxy_for
+from podium.config import masked_url, proxy_for
 from podium.errors import AnswerError, ConfigError, ConnectError, CutError, TimeoutExceededError, TransportError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Library:
     """The HTTP library's pool of connections to one server, for all event loops. It opens with the first request."""
 
     def __init__(self, configuration: Configuration) -> None:
+        for url in (configuration.host, proxy_for(configuration)):
+            if url is not None and not Url.is_valid(url):  # the library is harder to please than the configuration
+                raise ConfigError(f"not a URL that can be used: {masked_url(url)!r}")
         self._configuration = configuration
         self._http: HttpClient | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
@@ -211,7 +212,9 @@ def _warn_once(message: str) -> None:
 
 def _is_host(name: str) -> bool:
     try:
-        name.encode("idna")
-    except UnicodeError:
+        plain = name.encode("idna").decode()
+        if plain.rpartition(".")[2].isdigit() and ":" not in plain:  # an IPv4 address, or nothing
+            socket.inet_aton(plain)
+    except (UnicodeError, OSError):
         return False
     return not _NO_HOST.search(name)

@@ -245,9 +245,25 @@ def test_a_refusal_without_credentials_says_that_none_are_set(status: int) -> No
     assert caught.value.message == "no"
 
 
-def test_a_url_that_only_the_http_library_does_not_understand_is_refused_at_once() -> None:
+@pytest.mark.parametrize("host", ["exa^mple", "1.2.3.256", "a..b", "a" * 64])
+def test_a_url_with_what_cannot_be_a_host_is_refused_at_once(host: str) -> None:
     with pytest.raises(ConfigError, match="not a server URL"):
-        Transport(Configuration(server_api_url="http://exa^mple/api"))
+        Transport(Configuration(server_api_url=f"http://{host}/api"))
+    with pytest.raises(ConfigError, match="not a proxy URL"):
+        Transport(Configuration(server_api_url="http://localhost/api", proxy=f"http://{host}:1"))
+
+
+@pytest.mark.parametrize(
+    "host", ["1.2.3.4", "127.1", "[::1]", "[::ffff:1.2.3.4]", "a_b.c-d.e1", "bücher.de", "1.2.3.4a"]
+)
+def test_a_url_with_any_other_host_is_taken(host: str) -> None:
+    Transport(Configuration(server_api_url=f"http://{host}:80/api"))
+    Transport(Configuration(server_api_url=f"https://{host}/api"))
+
+
+def test_a_url_that_only_the_http_library_does_not_understand_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="not a URL that can be used: 'https://xn--a/api'"):
+        Transport(Configuration(server_api_url="https://xn--a/api"))
 
 
 @pytest.mark.parametrize("kind", [Transport, AsyncClient, Client])
