@@ -175,7 +175,7 @@ class Transport:
 
 
 def _way(configuration: Configuration) -> Way:
-    if configuration.host.startswith("http:") and proxy_for(configuration) is None:
+    if urlsplit(configuration.host).scheme == "http" and proxy_for(configuration) is None:
         return Direct(configuration)
     from podium.library import Library  # most programs need none of it: its import and its memory are saved
 

@@ -349,6 +349,14 @@ def test_large_bodies_arrive_whole(factory: Callable[[], asyncio.AbstractEventLo
         assert run(work(server.url), factory) == 10_000_000
 
 
+def test_the_case_of_a_scheme_makes_no_difference() -> None:
+    with FakeServer() as server:
+        server.otherwise(text_answer("ok"))
+        transport = Transport(Configuration(server_api_url=server.url.replace("http:", "HTTP:")))
+        assert isinstance(transport._way, Direct)
+        assert run(transport.request("GET", "/x")).body == b"ok"
+
+
 def test_credentials_in_the_url_are_sent_and_the_path_is_encoded() -> None:
     with FakeServer() as server:
         server.otherwise(text_answer("ok"))
