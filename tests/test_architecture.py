@@ -17,8 +17,8 @@ SOURCE = Path(podium.__file__).parent
 #: without a cycle.
 LAYERS: list[set[str]] = [
     {
-        "errors", "models", "backoff", "frames", "events", "loops", "signals", "waking", "descriptor", "stacks",
-        "kernel", "bundle",
+        "errors", "models", "backoff", "frames", "connection", "events", "loops", "signals", "waking", "descriptor",
+        "stacks", "kernel", "bundle",
     },
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {

@@ -27,7 +27,7 @@ from podium.convert.decode import Compiler, guarded
 from podium.convert.path import within
 from podium.convert.shape import resolve
 from podium.errors import ConversionError, DeclarationError
-from podium.models import Task
+from podium.models import Task, TaskBrief
 
 _UNION = (typing.Union, types.UnionType)
 
@@ -125,14 +125,22 @@ class Binder(Bundle, frozen=True):
             frozenset(p.name for p in signature.parameters) if strict and not signature.reads_all else None,
         )
 
-    def arguments(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the positional and keyword arguments for a task.
+    @property
+    def takes_task(self) -> bool:
+        """Whether the function receives the whole task."""
+        return any(argument.convert is None for argument in self._positional + self._keyword)
+
+    def arguments(self, task: Task | TaskBrief) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and keyword arguments for a task, which is a Task if the function receives it.
 
         Raises ConversionError whose path starts with the parameter's name.
         """
         data = task.input_data
-        positional = tuple([_value(argument, task, data) for argument in self._positional])
-        keywords = {argument.name: _value(argument, task, data) for argument in self._keyword}
+        positional = tuple(_values(self._positional, task, data))
+        keywords: dict[str, Any] = {}
+        if self._keyword:
+            names = [argument.name for argument in self._keyword]
+            keywords = dict(zip(names, _values(self._keyword, task, data), strict=True))
         if self._rest is not None:
             keywords |= self._rest({key: data[key] for key in data if key not in self._taken})
         elif self._known is not None and not self._known.issuperset(data):
@@ -148,17 +156,23 @@ def _converter(compiler: Compiler, parameter: Parameter) -> Callable[[Any], Any]
     return guarded(or_null(plan) if parameter.default is None else plan)
 
 
-def _value(argument: _Argument, task: Task, data: dict[str, Any]) -> Any:
-    if argument.convert is None:
-        return task
+def _values(arguments: tuple[_Argument, ...], task: Task | TaskBrief, data: dict[str, Any]) -> list[Any]:
+    values: list[Any] = []
+    name = ""
     try:
-        if argument.name in data:
-            return argument.convert(data[argument.name])
-        if argument.default is inspect.Parameter.empty:
-            raise missing("the task's input", data)
+        for argument in arguments:
+            name, convert = argument.name, argument.convert
+            if convert is None:
+                values.append(task)
+            elif name in data:
+                values.append(convert(data[name]))
+            elif argument.default is inspect.Parameter.empty:
+                raise missing("the task's input", data)
+            else:
+                values.append(argument.default)
     except ConversionError as error:
-        raise within(argument.name, error) from error.__cause__
-    return argument.default
+        raise within(name, error) from error.__cause__
+    return values
 
 
 class _Reader:

@@ -8,14 +8,18 @@ import time
 from contextvars import ContextVar
 from typing import Any, Final
 
-from podium.errors import NoTaskContextError
-from podium.models import Task, TaskExecLog
+import msgspec
+
+from podium.errors import NoTaskContextError, UnfitTaskError
+from podium.models import Task, TaskBrief, TaskExecLog
 
 #: A task that logs in a loop must not fill the memory of its child: later lines are counted, not kept.
 MAX_LOG_LINES: Final = 10_000
 
 #: When a task in progress is handed out again, if nobody says when.
 DEFAULT_CALLBACK_SECONDS: Final = 60
+
+read_whole: Final = msgspec.json.Decoder(Task).decode
 
 _current: ContextVar[TaskContext] = ContextVar("podium_task_context")
 
@@ -107,10 +111,12 @@ class Cancellation:
 class TaskContext:
     """The running task. It follows the code into coroutines, and into threads that start with a copied context."""
 
-    __slots__ = ("_callback_after", "_cancellation", "_dropped_logs", "_logs", "_output", "_task")
+    __slots__ = ("_callback_after", "_cancellation", "_dropped_logs", "_logs", "_output", "_raw", "_task")
 
-    def __init__(self, task: Task, cancellation: Cancellation | None = None) -> None:
+    def __init__(self, task: Task | TaskBrief, cancellation: Cancellation | None = None, raw: bytes = b"") -> None:
+        #: A Task from the beginning, or from when somebody asks for one: it is read from ``raw`` then.
         self._task = task
+        self._raw = raw
         self._cancellation = cancellation or Cancellation()
         self._logs: list[TaskExecLog] = []
         self._dropped_logs = 0
@@ -119,6 +125,13 @@ class TaskContext:
 
     def get_task(self) -> Task:
         """Return the task as the server handed it out."""
+        if not isinstance(self._task, Task):
+            try:
+                task = read_whole(self._raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise UnfitTaskError("task", str(error)) from error
+            task.input_data = self._task.input_data  # the same object as ever: who changes it expects to see that
+            self._task = task
         return self._task
 
     def get_task_id(self) -> str:
@@ -143,7 +156,7 @@ class TaskContext:
 
     def get_workflow_task_type(self) -> str:
         """Return the type of the workflow's node: SIMPLE for an ordinary worker task."""
-        node = self._task.workflow_task
+        node = self.get_task().workflow_task
         return str(node["type"]) if node and "type" in node else self._task.task_type
 
     def get_input(self) -> dict[str, Any]:
@@ -206,6 +219,11 @@ class TaskContext:
         if not isinstance(output, dict):
             raise ValueError(f"set_output: expected a dict, got {type(output).__name__}")  # noqa: TRY004 - peers' type
         self._output = output
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the task has said nothing here that belongs into its result."""
+        return not (self._logs or self._output or self._callback_after)
 
     @property
     def output(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     |-- ConfigError               an argument, environment variable or setting is wrong
     |-- NoTaskContextError        get_task_context() was called outside a task
     |-- ConversionError           a value does not fit its type; names the path
+    |   `-- UnfitTaskError        what the server says of the task beside its input does not; not retried either
     |-- StartError                a crew could not start
     |-- NoWorkerLeftError         every worker process has died for good
     |-- TaskFailedError           why a task failed, for event listeners
@@ -69,6 +70,10 @@ class ConversionError(PodiumError, ValueError):
         super().__init__(f"{path}: {problem}" if path else problem)
         self.path = path
         self.problem = problem
+
+
+class UnfitTaskError(ConversionError, NonRetryableException):
+    """A field of the task beside its input is not what a server sends, and was asked for: no retry can help it."""
 
 
 class TaskFailedError(PodiumError):

@@ -21,11 +21,18 @@ import msgspec
 
 from podium.binding import Binder
 from podium.bundle import Bundle
-from podium.context import DEFAULT_CALLBACK_SECONDS, Cancellation, TaskContext, TaskInProgress, enter_task_context
+from podium.context import (
+    DEFAULT_CALLBACK_SECONDS,
+    Cancellation,
+    TaskContext,
+    TaskInProgress,
+    enter_task_context,
+    read_whole,
+)
 from podium.convert import check_depth, to_json, to_output, without_values
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
-from podium.models import MAX_OUTPUT, Task, TaskExecLog, TaskResult, TaskResultStatus
+from podium.models import MAX_OUTPUT, Task, TaskBrief, TaskExecLog, TaskResult, TaskResultStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -41,8 +48,8 @@ _HERE = Path(__file__).parent
 #: Where podium's frames are on the way to user code. Not all of podium: its demo's functions are user code.
 _OWN_FILES: Final = tuple(str(_HERE / name) for name in ("execution.py", "binding.py", "convert"))
 
-_task_decoder = msgspec.json.Decoder(Task)
-_encode = msgspec.json.encode
+_read_brief = msgspec.json.Decoder(TaskBrief).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Runnable(Bundle, frozen=True):
@@ -51,6 +58,8 @@ class Runnable(Bundle, frozen=True):
     name: str
     function: Callable[..., Any]
     binder: Binder
+    #: Reads a task as far as the function's run needs it.
+    read: Callable[[bytes], Task | TaskBrief]
     is_async: bool
     thread_count: int
     worker_id: str
@@ -68,13 +77,17 @@ class Runnable(Bundle, frozen=True):
     ) -> Runnable:
         """Prepare a function; raises DeclarationError if its signature can never be bound."""
         binder = Binder.compile(function, strict=strict_schema)
-        return cls(name, function, binder, is_async, thread_count, worker_id)
+        read: Callable[[bytes], Task | TaskBrief] = read_whole if binder.takes_task else _read_brief
+        return cls(name, function, binder, read, is_async, thread_count, worker_id)
 
 
 class Attempt:
     """One execution in progress. ``key`` is the engine's name for it."""
 
-    __slots__ = ("_begun", "_context", "_started", "_task_context", "cancellation", "key", "raw", "thread_id", "worker")
+    __slots__ = (
+        "_begun", "_started", "_task", "_task_context", "cancellation", "context", "is_on_loop", "key", "raw",
+        "thread_id", "worker",
+    )  # fmt: skip
 
     def __init__(self, worker: Runnable, key: int, raw: bytes) -> None:
         self.worker = worker
@@ -83,15 +96,15 @@ class Attempt:
         self.cancellation = Cancellation()
         #: Id of the thread that a plain function runs in; 0 before and after.
         self.thread_id = 0
+        #: Whether it has begun to run as a coroutine.
+        self.is_on_loop = False
         self._started = time.time()
         self._begun = time.monotonic()
+        #: What is known of the task once it has been read.
+        self._task: Task | TaskBrief | None = None
         self._task_context: TaskContext | None = None
-        self._context = contextvars.copy_context()
-
-    @property
-    def context(self) -> contextvars.Context:
-        """The contextvars context that the function, and whatever it returns, runs in."""
-        return self._context
+        #: What the function, and whatever it returns, runs in.
+        self.context = contextvars.copy_context()
 
     def begin(self) -> tuple[tuple[Any, ...], dict[str, Any]] | Outcome:
         """Read the task, make it the current one, and return the function's arguments.
@@ -99,10 +112,11 @@ class Attempt:
         Runs inside ``context``. A task or input that does not fit is an outcome: no retry can help it.
         """
         try:
-            task = _task_decoder.decode(self.raw)
+            task = self.worker.read(self.raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self.fail(ConversionError("task", str(error)), terminal=True)
-        self._task_context = TaskContext(task, self.cancellation)
+        self._task = task
+        self._task_context = TaskContext(task, self.cancellation, self.raw)
         enter_task_context(self._task_context)
         try:
             check_depth(self.raw, task.input_data)
@@ -147,7 +161,7 @@ class Attempt:
             result = TaskResult(status=TaskResultStatus.IN_PROGRESS, callback_after_seconds=seconds)
             output = to_json(_checked_output("TaskInProgress.output", value.output))
         else:
-            result = TaskResult()
+            result = TaskResult(status=TaskResultStatus.COMPLETED)
             output = to_output(value)
         extra = self._extra_output()
         result.output_data = extra | output if extra else output
@@ -164,30 +178,34 @@ class Attempt:
 
         A task that was not read has no ids here: the outcome's body stays empty, and the engine words it.
         """
-        context = self._task_context
+        task, context = self._task, self._task_context
         output = _encode(result.output_data)
         if len(output) > MAX_OUTPUT:
             output, cause = b"{}", _too_large(result, len(output), cause)
         size = len(output)
         result.output_data = msgspec.Raw(output)  # type: ignore[assignment]  # measured, then embedded
         del output
-        if context is not None:
-            task = context.get_task()
-            result.task_id, result.workflow_instance_id = task.task_id, task.workflow_instance_id
+        if context is not None and not context.is_silent:
             # The context's lines come first: a failure's traceback is the last thing that happened.
             result.logs = [*context.logs, *result.logs] if cause else [*result.logs, *context.logs]
-            unsaid = DEFAULT_CALLBACK_SECONDS if result.callback_after_seconds is None else 0
-            result.callback_after_seconds = (
-                result.callback_after_seconds or context.get_callback_after_seconds() or unsaid
-            )
+            said = result.callback_after_seconds
+            result.callback_after_seconds = said or context.get_callback_after_seconds() or said
+        if result.callback_after_seconds is None:
+            result.callback_after_seconds = DEFAULT_CALLBACK_SECONDS
+        surplus: list[str] = []
+        if result.logs:
+            surplus = [encodable(line.log) for line in result.logs[LOGS_PER_UPDATE:]]
+            result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
         result.worker_id = self.worker.worker_id
-        surplus = [line.log for line in result.logs[LOGS_PER_UPDATE:]]
-        result.logs = [_sendable(line) for line in result.logs[:LOGS_PER_UPDATE]]
+        body = b""
+        if task is not None:
+            result.task_id, result.workflow_instance_id = task.task_id, task.workflow_instance_id
+            body = _encode(result)
         return Outcome(
             key=self.key,
             status=result.status,
-            body=_encode(result) if context is not None else b"",
-            surplus_logs=[encodable(line) for line in surplus],
+            body=body,
+            surplus_logs=surplus,
             started=self._started,
             duration=time.monotonic() - self._begun,
             output_size=size,
@@ -217,7 +235,7 @@ def _run_plain(attempt: Attempt) -> Outcome | Coroutine[Any, Any, Outcome]:
         value = attempt.worker.function(*args, **kwargs)
     except BaseException as error:  # SystemExit and KeyboardInterrupt of a task are that task's failure
         return attempt.fail(error) if not attempt.cancellation.noticed else attempt.break_off()
-    if inspect.isawaitable(value):
+    if type(value) is not dict and inspect.isawaitable(value):  # most are dicts, and the question is no cheap one
         return _finish(attempt, value)
     # Who ends early because it was asked to has no result, whatever it returns: it must not pass for one.
     return attempt.conclude(value) if not attempt.cancellation.noticed else attempt.break_off()

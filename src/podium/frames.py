@@ -172,33 +172,41 @@ class FrameReader(Generic[T]):
     """Cuts a byte stream into frames of one direction."""
 
     def __init__(self, frame_type: Any) -> None:
-        self._decoder = _decoder_of(frame_type)
-        self._buffer = bytearray()
+        self._decode = _decoder_of(frame_type).decode
+        #: The beginning of a frame that is not complete yet.
+        self._begun = bytearray()
 
     def feed(self, data: bytes) -> list[T]:
         """Take the next piece of the stream; return the frames that are complete now.
 
         Raises ValueError if the stream is broken.
         """
-        buffer = self._buffer
-        buffer += data
-        frames: list[T] = []
-        start, size = 0, len(buffer)
-        view = memoryview(buffer)
-        try:
-            while size - start >= _PREFIX.size:
-                (length,) = _PREFIX.unpack_from(view, start)
-                if length > MAX_FRAME:
-                    raise ValueError(f"frame of {length} bytes is longer than {MAX_FRAME}")
-                end = start + _PREFIX.size + length
-                if end > size:
-                    break
-                frames.append(self._decoder.decode(view[start + _PREFIX.size : end]))
-                start = end
-        except msgspec.DecodeError as error:
-            raise ValueError(f"a frame cannot be read: {error}") from error
-        finally:
-            view.release()
-        if start:
-            del buffer[:start]
+        begun = self._begun
+        if not begun:
+            frames, end = self._cut(memoryview(data))
+            if end < len(data):
+                begun += data[end:]
+        else:
+            begun += data
+            with memoryview(begun) as view:
+                frames, end = self._cut(view)
+            del begun[:end]
         return frames
+
+    def _cut(self, view: memoryview) -> tuple[list[T], int]:
+        """Return the frames that begin the view, and where the last one ends."""
+        frames: list[T] = []
+        start, size = 0, len(view)
+        while size - start >= _PREFIX.size:
+            (length,) = _PREFIX.unpack_from(view, start)
+            if length > MAX_FRAME:
+                raise ValueError(f"frame of {length} bytes is longer than {MAX_FRAME}")
+            end = start + _PREFIX.size + length
+            if end > size:
+                break
+            try:
+                frames.append(self._decode(view[start + _PREFIX.size : end]))
+            except msgspec.DecodeError as error:
+                raise ValueError(f"a frame cannot be read: {error}") from error
+            start = end
+        return frames, start

@@ -17,8 +17,9 @@ import select
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from podium.connection import Connection
 from podium.errors import DeclarationError, StartError
 from podium.execution import Runnable
 from podium.frames import (
@@ -26,16 +27,13 @@ from podium.frames import (
     Boot,
     BootFailed,
     Cancel,
-    FrameReader,
     Locate,
     Located,
-    Outcome,
     Preparation,
     Ready,
     Run,
     ToChild,
     WorkerRef,
-    encode,
 )
 from podium.kernel import die_with_parent_thread, name_process
 from podium.loops import beat, loop_factory
@@ -122,20 +120,12 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
     with contextlib.suppress(PermissionError):  # it leads its group already
         os.setpgid(0, 0)  # what the tasks start belongs to this child, and ends with it
     leave_to_parent()
-    sock = ends.frames
-    _die_with_parent(sock.fileno())
+    _die_with_parent(ends.frames.fileno())
     os.dup2(ends.errors.fileno(), 2)  # what is written there goes to the parent, which passes it on
     ends.errors.close()
     attendance = ends.testimony.open()
-    sock.setblocking(True)
-    reader: FrameReader[ToChild] = FrameReader(ToChild)
-    frames: list[ToChild] = []
-    while not frames:
-        data = sock.recv(65536)
-        if not data:
-            os._exit(0)
-        frames = reader.feed(data)
-    boot = frames.pop(0)
+    connection = Connection(ends.frames, lambda: _leave(0))
+    boot, *frames = connection.first()
     if not isinstance(boot, Boot):  # the parent gave up before it began
         os._exit(0)
     try:
@@ -144,7 +134,7 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
             functions = [find_function(ref) for ref in boot.workers]
         workers = [compile_worker(ref, function) for ref, function in zip(boot.workers, functions, strict=True)]
     except BaseException as error:  # sys.exit() at import is a failure to start, too
-        sock.sendall(encode(boot_failure(error)))
+        connection.send([boot_failure(error)])
         _leave(EXIT_BOOT_FAILED)
     _set_title(boot.title)
     for stream in (sys.stdout, sys.stderr):
@@ -152,7 +142,7 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
             stream.reconfigure(line_buffering=True)
     _forward_logs(ends.records, boot.log_levels)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        _run_to_end(runner.get_loop(), _serve(sock, reader, frames, workers, boot.beat_interval, attendance))
+        _run_to_end(runner.get_loop(), _serve(connection, frames, workers, boot.beat_interval, attendance))
     _leave(0)
 
 
@@ -178,22 +168,13 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]
                 raise
 
 
-class _Member(asyncio.Protocol):
-    """The child's end of the connection."""
+class _Member:
+    """What the child does with the parent's frames."""
 
-    def __init__(self, reader: FrameReader[ToChild], workers: list[Runnable], attendance: Attendance | None) -> None:
-        self._reader = reader
+    def __init__(self, connection: Connection, workers: list[Runnable], attendance: Attendance | None) -> None:
+        self._connection = connection
         owner = f"the event loop of worker process {multiprocessing.current_process().name!r}"
-        self._pool = TaskPool(workers, self._deliver, attendance, owner=owner)
-        self._transport: asyncio.Transport | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit it
-
-    def data_received(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
-            self.handle(frame)
+        self._pool = TaskPool(workers, connection.send, attendance, owner=owner)
 
     def handle(self, frame: ToChild) -> None:
         match frame:
@@ -202,38 +183,26 @@ class _Member(asyncio.Protocol):
             case Cancel(key):
                 self._pool.cancel(key)
             case Locate(key):
-                self.send(Located(key, self._pool.stack(key)))
+                self._connection.send([Located(key, self._pool.stack(key))])
             case _:
                 _leave(0)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        _leave(0)
-
-    def send(self, frame: Beat | Located | Ready) -> None:
-        assert self._transport is not None
-        self._transport.write(encode(frame))
-
-    def _deliver(self, outcomes: list[Outcome]) -> None:
-        assert self._transport is not None
-        self._transport.write(b"".join(map(encode, outcomes)))
-
 
 async def _serve(
-    sock: socket.socket,
-    reader: FrameReader[ToChild],
+    connection: Connection,
     early: list[ToChild],
     workers: list[Runnable],
     beat_interval: float,
     attendance: Attendance | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    sock.setblocking(False)
-    _, member = await loop.create_unix_connection(lambda: _Member(reader, workers, attendance), sock=sock)
-    beat(loop, beat_interval, lambda lag: member.send(Beat(lag, resident_memory())))
-    member.send(Ready(os.getpid(), resident_memory()))
+    member = _Member(connection, workers, attendance)
+    connection.open(loop, member.handle)
+    beat(loop, beat_interval, lambda lag: connection.send([Beat(lag, resident_memory())]))
+    connection.send([Ready(os.getpid(), resident_memory())])
     for frame in early:
         member.handle(frame)
-    await member.ended
+    await loop.create_future()  # until the process is left
 
 
 def _forward_logs(channel: socket.socket, levels: dict[str, int]) -> None:

@@ -1,12 +1,11 @@
 """Where executions run: plain functions in threads, coroutines on a loop. Used by a child and by the thread crew.
 
-All methods are called on the loop that the pool was made for; only the threads' end of the hand-over is not.
+Methods are called on the loop that the pool was made for, unless they say otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -22,16 +21,13 @@ if TYPE_CHECKING:
     from podium.execution import Runnable
     from podium.testimony import Attendance
 
-#: What a pool thread hands over: an outcome, or a coroutine that goes on where the plain function left off.
-_Handed = tuple["_Threads", Attempt, "Outcome | Coroutine[Any, Any, Outcome]"]
-
 
 class TaskPool:
-    """Runs attempts and gives their outcomes back in batches.
+    """Runs attempts and gives their outcomes back.
 
-    ``deliver`` is called on the loop with the outcomes that came in since it was called last: one wake-up of the
-    loop serves all that finished meanwhile. ``attendance`` is where threads note what they run, for those who look on
-    from outside, ``owner`` whose loop it is, for log lines.
+    ``deliver`` is called with the outcome of a plain function in the thread that ran it, and on the loop with those of
+    the coroutines that ended in one of its turns. It must not wait. ``attendance`` is where threads note what they run,
+    for those who look on from outside, ``owner`` whose loop it is, for log lines.
     """
 
     def __init__(
@@ -45,18 +41,15 @@ class TaskPool:
         self._workers = workers
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
-        self._threads = [_Threads(worker, self._hand_over, attendance) for worker in workers]
+        self._threads = [_Threads(worker, self._take, attendance) for worker in workers]
         self._attempts: dict[int, Attempt] = {}
-        self._coroutines: dict[int, asyncio.Task[Outcome]] = {}
+        self._coroutines: dict[int, asyncio.Task[None]] = {}
         self._loop_thread = threading.get_ident()
         self._watch = LoopWatch(self._loop, lambda: bool(self._coroutines), owner)
-        self._handed: deque[_Handed] = deque()
-        self._finished: list[Outcome] = []
-        self._waking = False
-        self._delivering = False
+        self._ended: list[Outcome] = []
 
     def run(self, worker: int, key: int, raw: bytes) -> None:
-        """Start an attempt of the worker with that index."""
+        """Start an attempt of the worker with that index; a plain function's in any thread."""
         attempt = self._attempts[key] = Attempt(self._workers[worker], key, raw)
         if attempt.worker.is_async:
             self._spawn(attempt, run_async(attempt))
@@ -68,7 +61,7 @@ class TaskPool:
         attempt = self._attempts.get(key)
         if attempt is not None:  # else it has ended meanwhile
             attempt.cancellation.ask()
-            if (task := self._coroutines.get(key)) is not None:
+            if attempt.is_on_loop and (task := self._coroutines.get(key)) is not None:
                 task.cancel()
 
     def stack(self, key: int) -> str:
@@ -92,87 +85,140 @@ class TaskPool:
         self._watch.close()
 
     def _spawn(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Outcome]) -> None:
-        task = self._loop.create_task(coroutine, context=attempt.context)
+        task = self._loop.create_task(self._see_through(attempt, coroutine), context=attempt.context)
         self._coroutines[attempt.key] = task
         self._watch.attend()
-        task.add_done_callback(lambda done: self._on_coroutine_done(attempt, done))
-        if attempt.cancellation.asked:  # while a thread still had it
-            task.cancel()
 
-    def _on_coroutine_done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
-        del self._coroutines[attempt.key]
-        if task.cancelled():  # cancelled before its first step
-            self._finish(attempt.fail(asyncio.CancelledError()))
+    async def _see_through(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Outcome]) -> None:
+        """Run a coroutine to its end, unless it was cancelled before its first step, or while a thread still had it."""
+        attempt.is_on_loop = True
+        if attempt.cancellation.asked:
+            coroutine.close()
+            outcome = attempt.fail(asyncio.CancelledError())
         else:
-            self._finish(task.result())
+            outcome = await coroutine
+        del self._coroutines[attempt.key], self._attempts[attempt.key]
+        self._ended.append(outcome)
+        if len(self._ended) == 1:
+            self._loop.call_soon(self._deliver_ended)
 
-    def _hand_over(self, handed: _Handed) -> None:
-        """Take what a thread has done; called in that thread."""
-        self._handed.append(handed)
-        if not self._waking:
-            self._waking = True
-            try:
-                self._loop.call_soon_threadsafe(self._collect)
-            except RuntimeError:  # the loop is closed: the process is ending and nobody waits for this outcome
-                return
+    def _deliver_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        self._deliver(ended)
 
-    def _collect(self) -> None:
-        # The flag goes first: what a thread appends from here on is either taken below or wakes the loop again.
-        self._waking = False
-        while self._handed:
-            threads, attempt, handed = self._handed.popleft()
-            threads.busy -= 1
-            if isinstance(handed, Outcome):
-                self._finish(handed)
-            else:
-                self._spawn(attempt, handed)
-
-    def _finish(self, outcome: Outcome) -> None:
-        del self._attempts[outcome.key]
-        self._finished.append(outcome)
-        if not self._delivering:
-            self._delivering = True
-            self._loop.call_soon(self._deliver_batch)
-
-    def _deliver_batch(self) -> None:
-        self._delivering = False
-        batch, self._finished = self._finished, []
-        self._deliver(batch)
+    def _take(self, attempt: Attempt, handed: Outcome | Coroutine[Any, Any, Outcome]) -> None:
+        """Take what a plain function has come to: its outcome, or a coroutine that goes on; called in its thread."""
+        if isinstance(handed, Outcome):
+            del self._attempts[attempt.key]
+            self._deliver([handed])
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._spawn, attempt, handed)
+        except RuntimeError:  # the loop is closed: the process is ending and nobody waits for this outcome
+            handed.close()
 
 
 class _Threads:
     """The threads of one plain worker: as many as its tasks ever needed at once, at most its thread_count."""
 
-    def __init__(self, worker: Runnable, hand_over: Callable[[_Handed], None], attendance: Attendance | None) -> None:
+    def __init__(
+        self,
+        worker: Runnable,
+        take: Callable[[Attempt, Outcome | Coroutine[Any, Any, Outcome]], None],
+        attendance: Attendance | None,
+    ) -> None:
         self._worker = worker
+        self._take = take
         self._attendance = attendance
-        self._hand_over = hand_over
-        self._attempts: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        #: Guards what follows.
+        self._lock = threading.Lock()
+        self._queued: deque[Attempt] = deque()
+        #: What idle threads wait for, the one that became idle last at the end: it is the quickest to go on.
+        self._idle: list[threading.Lock] = []
+        #: Whether a thread is on its way to what is queued. It wakes the next one, if there is work for two.
+        self._waking = False
         self._started = 0
         #: Attempts queued or running.
-        self.busy = 0
+        self._busy = 0
+        self._closed = False
 
     def submit(self, attempt: Attempt) -> None:
-        self.busy += 1
-        if self._started < min(self.busy, self._worker.thread_count):
-            self._started += 1
-            # A daemon, so that a function that never returns cannot keep the process alive.
-            threading.Thread(target=self._work, name=f"{self._worker.name}-{self._started}", daemon=True).start()
-        self._attempts.put(attempt)
+        """Run an attempt as soon as a thread is free; to be called in any thread."""
+        with self._lock:
+            self._queued.append(attempt)
+            self._busy += 1
+            is_short = self._started < min(self._busy, self._worker.thread_count)
+            if is_short:
+                self._started += 1
+            else:
+                self._wake()
+        if is_short:
+            self._start(attempt)
 
     def close(self) -> None:
-        for _ in range(self._started):
-            self._attempts.put(None)
+        """Let the threads end when nothing is queued any more."""
+        with self._lock:
+            self._closed = True
+            for gate in self._idle:
+                gate.release()
+            self._idle.clear()
+
+    def _start(self, attempt: Attempt) -> None:
+        # A daemon, so that a function that never returns cannot keep the process alive.
+        thread = threading.Thread(target=self._work, name=f"{self._worker.name}-{self._started}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no room for it; those that there are do the work
+            with self._lock:
+                self._started -= 1
+                is_lost = not self._started
+                if is_lost:
+                    self._busy -= 1
+                    self._queued.remove(attempt)
+            if is_lost:
+                self._take(attempt, attempt.fail(error))
+
+    def _wake(self) -> None:
+        if self._idle and not self._waking:
+            self._waking = True
+            self._idle.pop().release()
+
+    def _next(self, gate: threading.Lock) -> Attempt | None:
+        """Return the next attempt if there is one; else the thread is idle, and to wait at its gate. Needs the lock."""
+        if not self._queued:
+            if self._closed:  # nobody else will
+                gate.release()
+            else:
+                self._idle.append(gate)
+            return None
+        attempt = self._queued.popleft()
+        if self._queued:
+            self._wake()
+        return attempt
 
     def _work(self) -> None:
+        gate = threading.Lock()
+        gate.acquire()
         attendance = self._attendance
         place = attendance.enter() if attendance is not None else 0
-        while (attempt := self._attempts.get()) is not None:
-            if attendance is None:
-                handed = run_plain(attempt)
-            else:
+        with self._lock:
+            attempt = self._next(gate)
+        while True:
+            while attempt is None:
+                gate.acquire()
+                with self._lock:
+                    if self._closed and not self._queued:
+                        return
+                    self._waking = False
+                    attempt = self._next(gate)
+            if attendance is not None:
                 attendance.note(place, attempt.key)
-                handed = run_plain(attempt)
+            handed = run_plain(attempt)
+            if attendance is not None:
                 attendance.note(place, 0)
-            self._hand_over((self, attempt, handed))
-            del attempt, handed  # a large input must not live until the next task comes
+            with self._lock:
+                self._busy -= 1
+                following = self._next(gate)
+            self._take(attempt, handed)  # last: whoever hears of it finds the thread idle
+            attempt = following
+            del handed, following  # what is large must not live until the next task comes

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import crew_stage
 import log_samples
 import samples
 from lone_crew import INTERVAL, Crew, crew_of, task, until
@@ -79,6 +80,28 @@ def test_coroutine_that_blocks_the_loop_is_silence_and_its_end_is_heard(
             assert (await outcome).status == "COMPLETED"
             await until(lambda: max(lags) > SILENCE / 2, "the beat that came late")
             await until(lambda: lags[-1] < SILENCE / 2, "beats that are in time again")
+
+    run(test())
+
+
+def test_outcome_of_a_plain_function_is_no_sign_of_life_of_the_loop(tmp_path: Path) -> None:
+    async def test() -> None:
+        functions = (samples.blocks_until_file_async, samples.waits_for_file)
+        async with crew_stage.crew_of(*functions) as stage:
+            block, wait = (tmp_path / "block", tmp_path / "wait")
+            plain = stage.run(samples.waits_for_file, path=str(wait), mark=str(tmp_path / "plain"))
+            await until((tmp_path / "plain").exists, "the plain function")
+            blocking = stage.run(samples.blocks_until_file_async, path=str(block), mark=str(tmp_path / "blocking"))
+            await until((tmp_path / "blocking").exists, "the coroutine")
+            await until(lambda: silent_for(stage.crew) > SILENCE, "the silence")
+            heard = stage.link.last_heard
+            wait.touch()
+            assert (await plain).status == "COMPLETED"  # it does not wait for the loop either
+            assert stage.link.last_heard == heard
+            assert not blocking.done()
+            block.touch()
+            assert (await blocking).status == "COMPLETED"
+            await until(lambda: silent_for(stage.crew) < SILENCE, "the end of the silence")
 
     run(test())
 

@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pydantic
 import pytest
 
+import podium
 import samples
 from podium import (
     NonRetryableException,
@@ -27,8 +30,10 @@ from podium import (
 )
 from podium.execution import LOGS_PER_UPDATE, MAX_REASON, MAX_TRACEBACK, Attempt, Runnable, run_async, run_plain
 from podium.frames import Outcome
+from podium.models import TaskBrief
 from podium.registry import is_async_callable
 
+SOURCE = str(Path(podium.__file__).parent)
 IDS = {"taskId": "t1", "workflowInstanceId": "w1"}
 
 
@@ -476,6 +481,61 @@ def test_C03_unknown_fields_and_states_are_ignored() -> None:
     assert outcome_of(lambda: None, raw=raw).status == "COMPLETED"
 
 
+# the parts of a task that few ask for
+
+WHOLE = IDS | {
+    "taskDefName": "name", "pollCount": 3, "seq": 4, "inputData": {"a": 1},
+    "workflowTask": {"name": "name", "type": "SIMPLE"}, "taskDefinition": {"name": "name", "retryCount": 7},
+}  # fmt: skip
+
+
+def test_brief_has_fields_of_the_task() -> None:
+    of_task = {field.name: field for field in msgspec.structs.fields(Task)}
+    for field in msgspec.structs.fields(TaskBrief):
+        assert field == of_task[field.name]
+
+
+def test_whole_task_is_there_for_who_asks_for_it() -> None:
+    def asks(a: int) -> dict[str, Any]:
+        context = get_task_context()
+        task = context.get_task()
+        assert context.get_task() is task
+        assert task.input_data is context.get_input()
+        return task.to_dict() | {"type": context.get_workflow_task_type(), "a": a}
+
+    for function in both(lambda: asks(1)):
+        body = json.loads(outcome_of(function, raw=json.dumps(WHOLE).encode()).body)
+        assert body["outputData"] == WHOLE | {"type": "SIMPLE", "a": 1}
+
+
+def test_input_that_a_function_changes_is_changed_in_the_task_too() -> None:
+    def changes() -> dict[str, Any]:
+        context = get_task_context()
+        context.get_input()["a"] = 2
+        return context.get_task().input_data
+
+    assert sent(changes, a=1)["outputData"] == {"a": 2}
+
+
+def test_field_that_cannot_be_read_fails_only_who_asks_for_it() -> None:
+    raw = json.dumps(WHOLE | {"seq": "four"}).encode()
+
+    def asks() -> str:
+        return get_task_context().get_task().task_id
+
+    def takes(task: Task) -> str:
+        return task.task_id
+
+    for function in both(lambda: get_task_context().get_poll_count()):
+        assert outcome_of(function, raw=raw).status == "COMPLETED"
+    demanding: list[Callable[..., Any]] = [*both(asks), takes]
+    for asking in demanding:
+        outcome = outcome_of(asking, raw=raw)
+        assert outcome.status == "FAILED_WITH_TERMINAL_ERROR"
+        assert outcome.cause is not None
+        assert outcome.cause.message == "task: Expected `int`, got `str` - at `$.seq`"
+
+
 def test_C04_large_input() -> None:
     assert outcome_of(lambda text: {"length": len(text)}, text="x" * 20_000_000).status == "COMPLETED"
 
@@ -524,6 +584,25 @@ def test_recursion_limit_is_left_alone() -> None:
     limit = sys.getrecursionlimit()
     outcome_of(samples.recurses)
     assert sys.getrecursionlimit() == limit
+
+
+def test_task_costs_few_calls_of_podium() -> None:
+    def function(order: str, amount: float) -> dict[str, bool]:
+        return {"ok": True}
+
+    calls = 0
+
+    def on_event(frame: Any, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename.startswith(SOURCE)
+
+    tried = attempt(function, order="a", amount=1.5)
+    sys.setprofile(on_event)
+    outcome = run_plain(tried)
+    sys.setprofile(None)
+    assert isinstance(outcome, Outcome)
+    assert outcome.status == "COMPLETED"
+    assert 10 < calls <= 24
 
 
 # the size of outputs

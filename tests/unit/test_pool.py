@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import json
@@ -40,11 +41,14 @@ class Stage:
         ]  # fmt: skip
         self.pool = TaskPool(workers, self._deliver)
         self.batches: list[list[Outcome]] = []
+        self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
+        """Take outcomes, in any thread."""
         self.batches.append(outcomes)
-        self._changed.set()
+        with contextlib.suppress(RuntimeError):  # the test has ended
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -227,20 +231,119 @@ def test_outcomes_that_come_together_are_delivered_together() -> None:
     on_loop(test)
 
 
-def test_threads_that_finish_while_the_loop_is_busy_wake_it_once() -> None:
+def test_outcomes_of_plain_functions_do_not_wait_for_the_loop() -> None:
+    def function() -> None: ...
+
     async def test() -> None:
-        done = threading.Semaphore(0)
-
-        def function() -> None:
-            done.release()
-
         stage = Stage(function, thread_count=1)
         for key in range(50):
             stage.pool.run(0, key, RAW)
-        for _ in range(50):  # blocks the loop on purpose
-            assert done.acquire(timeout=DEADLINE)
-        await stage.finished(50)
-        assert len(stage.batches) <= 2  # the last outcome may be handed over after the loop has woken
+        stage.pool.close()
+        for thread in stage.threads:  # blocks the loop on purpose
+            thread.join(DEADLINE)
+        assert [outcome.key for outcome in stage.outcomes] == list(range(50))
+
+    on_loop(test)
+
+
+def test_all_idle_threads_run_when_there_is_work_for_all() -> None:
+    together = threading.Barrier(8)
+
+    def function(meet: bool = False) -> None:
+        if meet:
+            together.wait(DEADLINE)
+
+    async def test() -> None:
+        stage = Stage(function, thread_count=8)
+        meeting = RAW[:-1] + b',"inputData":{"meet":true}}'
+        for turn in range(20):  # the first turn starts the threads, the others find them idle
+            for key in range(8):
+                stage.pool.run(0, 8 * turn + key, meeting)
+            outcomes = await stage.finished(8 * turn + 8)
+        assert {outcome.status for outcome in outcomes.values()} == {"COMPLETED"}
+        stage.pool.close()
+
+    on_loop(test)
+
+
+def test_thread_of_a_plain_function_is_idle_when_its_outcome_is_heard_of() -> None:
+    names: set[str] = set()
+
+    def function() -> None:
+        names.add(thread_name())
+
+    async def test() -> None:
+        stage = Stage(function, thread_count=4)
+        done = threading.Semaphore(0)
+        count = 0
+
+        def deliver_and_go_on(outcomes: list[Outcome]) -> None:
+            nonlocal count
+            count += 1
+            if count < 200:
+                stage.pool.run(0, count, RAW)  # from the thread itself: nothing is quicker
+            else:
+                done.release()
+
+        stage.pool._deliver = deliver_and_go_on
+        stage.pool.run(0, 0, RAW)
+        assert await asyncio.to_thread(done.acquire, timeout=DEADLINE)
+        assert names == {"0-1"}
+        stage.pool.close()
+
+    on_loop(test)
+
+
+def test_attempt_that_comes_before_the_close_runs() -> None:
+    async def test() -> None:
+        stage = Stage(lambda: None, thread_count=1)
+        keep = stage.pool._deliver
+
+        def deliver(outcomes: list[Outcome]) -> None:
+            if outcomes[0].key == 1:  # the thread counts as idle, and is still here
+                stage.pool.run(0, 2, RAW)
+                stage.pool.close()
+            keep(outcomes)
+
+        stage.pool._deliver = deliver
+        stage.pool.run(0, 1, RAW)
+        assert (await stage.finished(2)).keys() == {1, 2}
+        for thread in stage.threads:
+            await asyncio.to_thread(thread.join, DEADLINE)
+        assert stage.threads == []
+
+    on_loop(test)
+
+
+def test_system_that_has_no_room_for_a_thread_fails_a_task_only_if_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+
+    def function() -> str:
+        assert gate.wait(DEADLINE)
+        return thread_name()
+
+    def no_room(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def test() -> None:
+        stage = Stage(function)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_room)
+            stage.pool.run(0, 1, RAW)
+        outcome = (await stage.finished(1))[1]
+        assert outcome.status == "FAILED"
+        assert outcome.cause is not None
+        assert outcome.cause.message == "can't start new thread"
+        stage.pool.run(0, 2, RAW)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_room)
+            stage.pool.run(0, 3, RAW)
+        gate.set()
+        outcomes = await stage.finished(3)
+        assert output_of(outcomes[2]) == output_of(outcomes[3]) == "0-1"
+        stage.pool.close()
 
     on_loop(test)
 

@@ -13,6 +13,7 @@ from podium import stacks
 from podium.answers import printable
 from podium.bundle import Bundle
 from podium.crew.death import OOM_KILLS, Death, fault_in
+from podium.crew.held import InHand, interrupt
 from podium.crew.inquiry import stack_of
 from podium.crew.recycling import NEVER, RETRY_SECONDS
 from podium.crew.streams import ErrorStream, RecordStream
@@ -29,6 +30,7 @@ from podium.frames import (
     Outcome,
     Ready,
     Run,
+    ToChild,
     ToParent,
     encode,
 )
@@ -45,19 +47,6 @@ if TYPE_CHECKING:
 _LAST_WORDS: Final = 1.0
 #: How long a child is asked where a coroutine waits: one that cannot answer has something that blocks its loop.
 _ANSWER_SECONDS: Final = 0.3
-
-
-class InHand(Bundle):
-    """A task that a child is executing, or was when it died."""
-
-    key: int
-    worker: int
-    task: PolledTask
-    future: asyncio.Future[Outcome]
-    #: Epoch seconds.
-    started: float
-    #: Whether it may be what ended the child.
-    is_culprit: bool = True
 
 
 class Source(Bundle, frozen=True):
@@ -100,6 +89,8 @@ class ChildLink(asyncio.Protocol):
         self._child = child
         self._keys = itertools.count(1)
         self._in_hand: dict[int, InHand] = {}
+        #: Frames that go out at the end of this turn of the loop.
+        self._outgoing: list[bytes] = []
         self._cancelled: set[int] = set()
         self._located: dict[int, asyncio.Future[str]] = {}
         #: Why the child was killed to end one of its tasks, which costs the other ones nothing; empty if it was not.
@@ -128,7 +119,7 @@ class ChildLink(asyncio.Protocol):
         ends = self._child.ends
         ends.frames.setblocking(False)
         self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ends.frames)
-        self._transport.write(encode(self._boot))
+        self._say(self._boot)
         started: list[asyncio.Future[Any]] = [self._ready, self._child.exited]
         await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
@@ -185,13 +176,23 @@ class ChildLink(asyncio.Protocol):
 
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
-        assert self._transport is not None
         key = next(self._keys)
         self._in_hand[key] = InHand(key, worker, task, future, time.time())
         self.busy[worker] += 1
-        self._transport.write(encode(Run(key, worker, task.raw)))
+        self._say(Run(key, worker, task.raw))
         if key >= self._allowance.tasks:
             self._spend(self._allowance.tasks_used(), unless_before=self._spared_until)
+
+    def _say(self, frame: ToChild) -> None:
+        """Send a frame, together with all others of this turn of the loop."""
+        self._outgoing.append(encode(frame))
+        if len(self._outgoing) == 1:
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(outgoing))
 
     def holds(self, future: asyncio.Future[Outcome]) -> bool:
         """Whether this child executes the task whose outcome that is."""
@@ -200,8 +201,8 @@ class ChildLink(asyncio.Protocol):
     def cancel(self, future: asyncio.Future[Outcome]) -> None:
         """Ask an execution to end."""
         key = self._key_of(future)
-        if key is not None and self._transport is not None:
-            self._transport.write(encode(Cancel(key)))
+        if key is not None:
+            self._say(Cancel(key))
 
     async def evict(self, future: asyncio.Future[Outcome], why: str) -> str:
         """Kill the child to end an execution; return where its code was. All that the child held is Interrupted."""
@@ -227,7 +228,7 @@ class ChildLink(asyncio.Protocol):
         if self._transport is None:
             return ""
         answer = self._located[key] = self._loop.create_future()
-        self._transport.write(encode(Locate(key)))
+        self._say(Locate(key))
         await asyncio.wait([answer], timeout=_ANSWER_SECONDS)
         del self._located[key]
         return answer.result() if answer.done() else ""
@@ -254,7 +255,7 @@ class ChildLink(asyncio.Protocol):
 
     def _leave_if_idle(self) -> None:
         if not self._in_hand and self._transport is not None and self.alive:
-            self._transport.write(encode(Exit()))
+            self._say(Exit())
             self._loop.call_later(_LAST_WORDS, self._child.kill)
 
     async def death(self) -> tuple[Death, list[InHand]]:
@@ -279,7 +280,7 @@ class ChildLink(asyncio.Protocol):
             elif death.thread_id == main:  # where coroutines run
                 entry.is_culprit = runs_in is None
         if self.evicted_for:
-            _interrupt(lost)
+            interrupt(lost)
             lost = []
         return death, lost
 
@@ -310,22 +311,23 @@ class ChildLink(asyncio.Protocol):
         All code is asked to end first, so that it can clean up.
         """
         if self._transport is not None and self.alive:
-            await self._cancel(self._transport)
+            await self._cancel()
             if not self._in_hand:
-                self._transport.write(encode(Exit()))
+                self._say(Exit())
                 await asyncio.wait([self._child.exited], timeout=_LAST_WORDS)
         self._child.kill()
         exit_code = await self._child.wait()
         self._child.sweep()
         self._close()
-        _interrupt(list(self._in_hand.values()))
+        interrupt(list(self._in_hand.values()))
         self._in_hand.clear()
         return exit_code
 
-    async def _cancel(self, transport: asyncio.Transport) -> None:
+    async def _cancel(self) -> None:
         self._cancelled = set(self._in_hand)
         if self._cancelled:
-            transport.write(b"".join(encode(Cancel(key)) for key in self._cancelled))
+            for key in self._cancelled:
+                self._say(Cancel(key))
             await asyncio.wait([self._in_hand[key].future for key in self._cancelled], timeout=_LAST_WORDS)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -355,21 +357,23 @@ class ChildLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take frames from the child."""
-        self.last_heard = time.monotonic()
         for frame in self._reader.feed(data):
             match frame:
                 case Outcome():
                     self._settle(frame)
                 case Located(key, stack):
+                    self._hear()
                     answer = self._located.get(key)
                     if answer is not None and not answer.done():
                         answer.set_result(stack)
                 case Beat(lag, memory):
+                    self._hear()
                     self.lag, self.memory, self._peak = lag, memory, max(memory, self._peak)
                     if memory >= self._allowance.memory:
                         spared_until = max(self._spared_until, self._memory_spared_until)
                         self._spend(self._allowance.memory_used(memory), unless_before=spared_until)
                 case Ready(memory=memory):
+                    self._hear()
                     if memory >= self._allowance.memory:  # so has its successor
                         self.born_large = self._allowance.born_large(memory)
                         self._memory_spared_until = time.monotonic() + RETRY_SECONDS
@@ -377,14 +381,11 @@ class ChildLink(asyncio.Protocol):
                 case BootFailed(message):
                     self._ready.set_exception(StartError(f"{self.title}: {message}"))
 
+    def _hear(self) -> None:
+        """Take note of a sign of life from the child's loop; an outcome is none, threads send theirs themselves."""
+        self.last_heard = time.monotonic()
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Take note that the child is gone, or cannot be talked to any more, which comes to the same."""
         self._eof.set_result(None)
         self._child.kill()
-
-
-def _interrupt(held: list[InHand]) -> None:
-    """Let executions be stopped ones: the process that they were in is dead."""
-    for entry in held:
-        if not entry.future.done():
-            entry.future.set_exception(Interrupted())

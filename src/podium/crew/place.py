@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podium.crew.death import Death
-    from podium.crew.link import ChildLink, InHand, Source
+    from podium.crew.held import InHand
+    from podium.crew.link import ChildLink, Source
 
 logger = logging.getLogger(__name__)
 

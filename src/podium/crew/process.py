@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from podium.crew.death import Death
+    from podium.crew.held import InHand
     from podium.crew.launch import Launcher
-    from podium.crew.link import InHand
     from podium.crew.logs import ChildLogs
     from podium.frames import Boot, Outcome
 
@@ -115,8 +115,12 @@ class ProcessCrew:
 
     def free(self, worker: int) -> int:
         """Return how many more tasks of that worker could start now."""
-        limit = self._boot.workers[worker].thread_count
-        return sum(limit - link.busy[worker] for link in self._links())
+        limit, room = self._boot.workers[worker].thread_count, 0
+        for member in self.members:
+            link = member.link
+            if link is not None and link.alive:
+                room += limit - link.busy[worker]
+        return room
 
     def run(self, worker: int, task: PolledTask) -> asyncio.Future[Outcome]:
         """Execute a task in the child that has most room."""
@@ -185,11 +189,14 @@ class ProcessCrew:
         return [link for link in links if link is not None and link.alive]
 
     def _dispatch(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> bool:
-        limit = self._boot.workers[worker].thread_count
-        link = min(self._links(), key=lambda link: link.busy[worker], default=None)
-        if link is None or link.busy[worker] >= limit:
+        roomiest, least = None, self._boot.workers[worker].thread_count
+        for member in self.members:
+            link = member.link
+            if link is not None and link.busy[worker] < least and link.alive:
+                roomiest, least = link, link.busy[worker]
+        if roomiest is None:
             return False
-        link.run(worker, task, future)
+        roomiest.run(worker, task, future)
         return True
 
     def _settle_lost(self, death: Death, lost: list[InHand]) -> None:

@@ -12,6 +12,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from podium.loops import beat, close_loop, loop_factory
@@ -56,6 +57,9 @@ class ThreadCrew:
         self._busy = [0] * len(workers)
         self._stuck = [0] * len(workers)
         self._batch: list[tuple[int, int, bytes]] = []
+        #: What the engine is to settle, and whether it has been woken for that.
+        self._outcomes: deque[Outcome] = deque()
+        self._waking = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: TaskPool | None = None
         self._thread: threading.Thread | None = None
@@ -100,6 +104,10 @@ class ThreadCrew:
         key = next(self._keys)
         self._in_hand[key] = (worker, future)
         self._busy[worker] += 1
+        if not self._workers[worker].is_async:
+            assert self._pool is not None
+            self._pool.run(worker, key, task.raw)
+            return future
         self._batch.append((worker, key, task.raw))
         if len(self._batch) == 1:  # all that start in one turn of the engine's loop cross over together
             self._engine.call_soon(self._hand_over)
@@ -186,12 +194,18 @@ class ThreadCrew:
         self.last_heard, self.lag = time.monotonic(), lag
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
-        """Carry outcomes to the engine; called on the crew's loop."""
-        self.last_heard = time.monotonic()
-        self._engine.call_soon_threadsafe(self._settle, outcomes)
+        """Carry outcomes to the engine; called in any thread."""
+        self._outcomes.extend(outcomes)
+        if not self._waking:
+            self._waking = True
+            with contextlib.suppress(RuntimeError):  # the engine has ended, and nobody waits for them
+                self._engine.call_soon_threadsafe(self._settle)
 
-    def _settle(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
+    def _settle(self) -> None:
+        # The flag goes first: what comes from here on is either taken below or wakes the engine again.
+        self._waking = False
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
             worker, future = self._in_hand.pop(outcome.key)
             self._busy[worker] -= 1
             if future.done():
