@@ -14,7 +14,7 @@ from podium.metrics.catalogue import CPU_SECONDS, RESIDENT_MEMORY, Catalogue
 from podium.options import ALIASES, ENVIRONMENT_NAMES, OPTIONS
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
 
 
 def test_readme_shows_the_example_as_it_is() -> None:

@@ -15,22 +15,27 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
-LOCKS = {"requirements.lock": "dev", "requirements-audit.lock": "audit"}
+LOCKS = {"requirements.lock": "dev", "requirements-audit.lock": "audit", "requirements-bench.lock": "bench"}
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
+
+
+def entries(lock: str) -> list[tuple[str, str, str]]:
+    """Name, version and everything else that the lock file says; a name may stand twice, with two ranges of Python."""
+    entry = re.compile(r"^([\w.-]+)==(\S+)((?:.*\\\n)*.*)$", re.MULTILINE)
+    return [(found[1], found[2], found[3]) for found in entry.finditer((ROOT / lock).read_text())]
 
 
 def locked(lock: str) -> dict[str, tuple[str, str]]:
     """Package -> its version and everything else that the lock file says of it."""
-    entry = re.compile(r"^([\w.-]+)==(\S+)((?:.*\\\n)*.*)$", re.MULTILINE)
-    return {found[1]: (found[2], found[3]) for found in entry.finditer((ROOT / lock).read_text())}
+    return {name: (version, rest) for name, version, rest in entries(lock)}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_S21_every_locked_package_has_a_version_and_hashes(lock: str) -> None:
-    packages = locked(lock)
+    packages = entries(lock)
     lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith((" ", "#"))]
     assert len(lines) == len(packages) > 10
-    for name, (_, rest) in packages.items():
+    for name, _, rest in packages:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", rest), name
 
 
