@@ -72,7 +72,11 @@ bench-breakdown: $(STAMP) ## where the time of a task goes
 	$(BIN)/python -m benchmarks breakdown
 
 bench-record: $(STAMP) $(PEER)/.installed ## measure everything anew for the pages, on a machine that does nothing else
-	for what in compare growth soak breakdown; do $(BIN)/python -m benchmarks $$what --out $(RESULTS) || exit 1; done
+	$(BIN)/python -m benchmarks compare --out $(RESULTS) --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks growth --out $(RESULTS)
+	$(BIN)/python -m benchmarks soak --out $(RESULTS) --tasks $(TASKS)
+	$(BIN)/python -m benchmarks embedded --out $(RESULTS) --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks breakdown --out $(RESULTS)
 	$(BIN)/python -m benchmarks pages
 
 bench-pages: $(STAMP) ## put the recorded figures into the pages

@@ -101,7 +101,7 @@ class ObjectCounter:
 
     def look(self) -> Counter[str]:
         young, *_ = gc.get_stats()
-        return Counter({"collections": young["collections"], "objects in cycles": young["collected"]})
+        return Counter({"pairs of tracked objects": young["collections"], "objects in cycles": young["collected"]})
 
 
 class Mark:

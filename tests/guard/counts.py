@@ -41,7 +41,7 @@ LEAST_ROOM: Final = 0.05
 SCHEDULED: Final = frozenset({"waits of threads", "wake-ups by other threads", SYSTEM_CALLS})
 SCHEDULED_ROOM: Final = 0.5
 #: What can only be compared with what was counted on the same version of Python.
-BOUND_TO_PYTHON: Final = SCHEDULED | {"collections", "written, children", "read, children"}
+BOUND_TO_PYTHON: Final = SCHEDULED | {"pairs of tracked objects", "written, children", "read, children"}
 PYTHON: Final = "{}.{}".format(*sys.version_info)
 #: How often all is counted for the budgets; the most counts.
 ROUNDS: Final = 3
@@ -61,7 +61,7 @@ def measure(kind: str, counter: str) -> dict[str, float]:
     with one_cpu(), StubServer(["guarded"], tasks=TASKS) as stub, tempfile.NamedTemporaryFile() as trace:
         program = [sys.executable, str(Path(__file__).with_name("counting_program.py"))]
         if counter == SYSTEM_CALLS:
-            command = ["strace", "--follow-forks", "--decode-fds=all", "-qq", "-o", trace.name, *program, "nothing"]
+            command = ["strace", "-f", "-yy", "-qq", "-o", trace.name, *program, "nothing"]
         else:
             command = [*program, counter]
         env = {
