@@ -130,7 +130,7 @@ class Binder(Bundle, frozen=True):
         """Whether the function receives the whole task."""
         return any(argument.convert is None for argument in self._positional + self._keyword)
 
-    def arguments(self, task: Task | TaskBrief) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self, task: TaskBrief) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments for a task, which is a Task if the function receives it.
 
         Raises ConversionError whose path starts with the parameter's name.
@@ -156,7 +156,7 @@ def _converter(compiler: Compiler, parameter: Parameter) -> Callable[[Any], Any]
     return guarded(or_null(plan) if parameter.default is None else plan)
 
 
-def _values(arguments: tuple[_Argument, ...], task: Task | TaskBrief, data: dict[str, Any]) -> list[Any]:
+def _values(arguments: tuple[_Argument, ...], task: TaskBrief, data: dict[str, Any]) -> list[Any]:
     values: list[Any] = []
     name = ""
     try:

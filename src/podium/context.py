@@ -113,7 +113,7 @@ class TaskContext:
 
     __slots__ = ("_callback_after", "_cancellation", "_dropped_logs", "_logs", "_output", "_raw", "_task")
 
-    def __init__(self, task: Task | TaskBrief, cancellation: Cancellation | None = None, raw: bytes = b"") -> None:
+    def __init__(self, task: TaskBrief, cancellation: Cancellation | None = None, raw: bytes = b"") -> None:
         #: A Task from the beginning, or from when somebody asks for one: it is read from ``raw`` then.
         self._task = task
         self._raw = raw

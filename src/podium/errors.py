@@ -5,7 +5,7 @@
     |-- ConfigError               an argument, environment variable or setting is wrong
     |-- NoTaskContextError        get_task_context() was called outside a task
     |-- ConversionError           a value does not fit its type; names the path
-    |   `-- UnfitTaskError        what the server says of the task beside its input does not; not retried either
+    |   `-- UnfitTaskError        a part of a task that its function asks for; not retried either
     |-- StartError                a crew could not start
     |-- NoWorkerLeftError         every worker process has died for good
     |-- TaskFailedError           why a task failed, for event listeners
@@ -73,7 +73,7 @@ class ConversionError(PodiumError, ValueError):
 
 
 class UnfitTaskError(ConversionError, NonRetryableException):
-    """A field of the task beside its input is not what a server sends, and was asked for: no retry can help it."""
+    """A part of a task that its function asks for, other than the input, is not what a server sends."""
 
 
 class TaskFailedError(PodiumError):

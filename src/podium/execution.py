@@ -59,7 +59,7 @@ class Runnable(Bundle, frozen=True):
     function: Callable[..., Any]
     binder: Binder
     #: Reads a task as far as the function's run needs it.
-    read: Callable[[bytes], Task | TaskBrief]
+    read: Callable[[bytes], TaskBrief]
     is_async: bool
     thread_count: int
     worker_id: str
@@ -77,7 +77,7 @@ class Runnable(Bundle, frozen=True):
     ) -> Runnable:
         """Prepare a function; raises DeclarationError if its signature can never be bound."""
         binder = Binder.compile(function, strict=strict_schema)
-        read: Callable[[bytes], Task | TaskBrief] = read_whole if binder.takes_task else _read_brief
+        read = read_whole if binder.takes_task else _read_brief
         return cls(name, function, binder, read, is_async, thread_count, worker_id)
 
 
@@ -101,7 +101,7 @@ class Attempt:
         self._started = time.time()
         self._begun = time.monotonic()
         #: What is known of the task once it has been read.
-        self._task: Task | TaskBrief | None = None
+        self._task: TaskBrief | None = None
         self._task_context: TaskContext | None = None
         #: What the function, and whatever it returns, runs in.
         self.context = contextvars.copy_context()

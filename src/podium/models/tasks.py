@@ -105,14 +105,8 @@ class TaskResult(Wire):
         return cls(status=TaskResultStatus.IN_PROGRESS, callback_after_seconds=callback_after_seconds)
 
 
-class Task(Wire):
-    """A task as the server hands it out.
-
-    ``scheduled_time``, ``start_time``, ``end_time``, ``update_time`` and ``first_start_time`` are epoch milliseconds
-    (0 = not yet), ``queue_wait_time`` is milliseconds; fields whose names end in ``seconds`` are seconds.
-    ``workflow_task`` and ``task_definition`` are the server's JSON objects as they are: they are snapshots for
-    information, and a new value in them must not make a task unreadable.
-    """
+class TaskBrief(Wire):
+    """A Task without its larger parts, which few functions ask for."""
 
     task_id: str = ""
     task_type: str = ""
@@ -122,7 +116,6 @@ class Task(Wire):
     workflow_type: str = ""
     status: str = "SCHEDULED"
     input_data: dict[str, Any] = field(default_factory=dict)
-    output_data: dict[str, Any] = field(default_factory=dict)
     retry_count: int = 0
     poll_count: int = 0
     seq: int = 0
@@ -155,6 +148,18 @@ class Task(Wire):
     external_output_payload_storage_path: str | None = None
     execution_name_space: str | None = None
     isolation_group_id: str | None = None
+
+
+class Task(TaskBrief):
+    """A task as the server hands it out.
+
+    ``scheduled_time``, ``start_time``, ``end_time``, ``update_time`` and ``first_start_time`` are epoch milliseconds
+    (0 = not yet), ``queue_wait_time`` is milliseconds; fields whose names end in ``seconds`` are seconds.
+    ``workflow_task`` and ``task_definition`` are the server's JSON objects as they are: they are snapshots for
+    information, and a new value in them must not make a task unreadable.
+    """
+
+    output_data: dict[str, Any] = field(default_factory=dict)
     runtime_metadata: dict[str, Any] | None = None
     workflow_task: dict[str, Any] | None = None
     task_definition: dict[str, Any] | None = None
