@@ -32,7 +32,7 @@ from podium.context import (
 from podium.convert import check_depth, to_json, to_output, without_values
 from podium.errors import ConversionError, NonRetryableException
 from podium.frames import Cause, Outcome
-from podium.models import MAX_OUTPUT, Task, TaskBrief, TaskExecLog, TaskResult, TaskResultStatus
+from podium.models import MAX_OUTPUT, TaskBrief, TaskExecLog, TaskResult, TaskResultStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -175,18 +175,6 @@ class Task(TaskBrief):
         )
 
 
-class TaskBrief(Wire):
-    """The fields of a Task that every run of a function needs; few ask for the rest, which is the larger part."""
-
-    task_id: str = ""
-    task_type: str = ""
-    task_def_name: str = ""
-    workflow_instance_id: str = ""
-    input_data: dict[str, Any] = field(default_factory=dict)
-    retry_count: int = 0
-    poll_count: int = 0
-
-
 #: A number as the server has them. JSON knows larger ones, and nothing can be reckoned with those.
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
