@@ -213,8 +213,15 @@ def _warn_once(message: str) -> None:
 def _is_host(name: str) -> bool:
     try:
         plain = name.encode("idna").decode()
-        if plain.rpartition(".")[2].isdigit() and ":" not in plain:  # an IPv4 address, or nothing
-            socket.inet_aton(plain)
-    except (UnicodeError, OSError):
+    except UnicodeError:
         return False
-    return not _NO_HOST.search(name)
+    is_number = plain.rpartition(".")[2].isdigit() and ":" not in plain
+    return not _NO_HOST.search(plain) and (not is_number or _is_ipv4(plain))
+
+
+def _is_ipv4(name: str) -> bool:
+    try:
+        socket.inet_aton(name)
+    except OSError:
+        return False
+    return True
