@@ -342,7 +342,7 @@ class ToxicProxy:
         try:
             server_reader, connection.server = await asyncio.open_connection("127.0.0.1", self.target)
             if self._server is None or connection.client.is_closing():  # it was on its way while the proxy went down
-                raise EOFError
+                return False
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(passage, Way.UP, reader, connection.server))
                 both.create_task(self._pump(passage, Way.DOWN, server_reader, connection.client))
