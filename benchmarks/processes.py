@@ -110,6 +110,11 @@ class RunningDriver:
         self._log.close()
         self._folder.cleanup()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the driver's first process is gone."""
+        return self._process.poll() is not None
+
     def wait(self) -> dict[str, Any]:
         """Wait for it to end by itself; return how that went."""
         self.tree.processes()
