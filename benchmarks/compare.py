@@ -45,23 +45,28 @@ def rounds(count: int, only: str) -> Iterator[dict[str, Any]]:
                 yield {"round": number} | measure(driver, scenario)
 
 
+def in_order(record: Record) -> Results:
+    """Return what was recorded, with the drivers in the order in which they are listed, whoever came first."""
+    order = {driver.name: position for position, driver in enumerate(DRIVERS)}
+    return Results(sorted(record.runs, key=lambda run: order.get(run["driver"], len(order))))
+
+
 def page(record: Record) -> str:
     """Return the tables of all scenarios, and where they come from."""
-    results = Results(record.runs)
-    order = {driver.name: position for position, driver in enumerate(DRIVERS)}
-    parts = []
-    for scenario in SCENARIOS:
-        if drivers := results.by_scenario.get(scenario.name):
-            ordered = sorted(drivers.items(), key=lambda item: order.get(item[0], len(order)))
-            results.by_scenario[scenario.name] = dict(ordered)
-            parts.append(f"**{scenario.title}**\n\n{table(results, scenario.name)}")
+    results = in_order(record)
+    parts = [
+        f"**{scenario.title}**\n\n{table(results, scenario.name)}"
+        for scenario in SCENARIOS
+        if scenario.name in results.by_scenario
+    ]
     parts += [
         f"{run['driver']}, {run['scenario']}, round {run['round'] + 1}: {run['error']}.\n"
         for run in record.runs
         if "error" in run
     ]
     rounds_run = max((run["round"] for run in record.runs), default=0) + 1
-    parts.append(f"Medians of {rounds_run} rounds. {machine.in_words(record.machine)}\n")
+    counted = f"Medians of {rounds_run} rounds" if rounds_run > 1 else "One round"
+    parts.append(f"{counted}. {machine.in_words(record.machine)}\n")
     return "\n".join(parts)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from benchmarks import breakdown, compare, embedded, growth, machine, soak
 from benchmarks.figures import Column, Record, Results, columns_of, markdown, number, table
 from benchmarks.processes import ROOT
-from benchmarks.scenarios import BARE, OWN
+from benchmarks.scenarios import BARE, DRIVERS, OWN
 
 RESULTS: Final = ROOT / "benchmarks/results"
 PAGES: Final = (ROOT / "README.md", ROOT / "docs/performance.md")
@@ -69,8 +69,9 @@ _SUMMARY: Final = [
 
 def summary(record: Record) -> str:
     """Return a short table of the drivers, and the machine."""
-    results = Results(record.runs)
-    drivers = list(dict.fromkeys(driver for drivers in results.by_scenario.values() for driver in drivers))
+    results = compare.in_order(record)
+    measured = {run["driver"] for run in record.runs}
+    drivers = [driver.name for driver in DRIVERS if driver.name in measured]
     rows = [["", *(heading for heading, _, _ in _SUMMARY)]]
     for driver in drivers:
         found = [(results.median(scenario, driver, column.path), column) for _, scenario, column in _SUMMARY]
