@@ -14,24 +14,25 @@ NAME: Final = "compare"
 
 
 def chosen(only: str) -> list[tuple[Scenario, list[Driver]]]:
-    """Return the scenarios and their drivers whose name has one of the words of ``only`` in it; empty is all.
+    """Return the scenarios and their drivers whose name is, or has in it, one of the words of ``only``; empty is all.
 
     A word that is in the name of a scenario chooses among scenarios, any other one among drivers.
     """
     words = [word.strip() for word in only.split(",") if word.strip()]
     of_scenarios = [word for word in words if any(word in scenario.name for scenario in SCENARIOS)]
     of_drivers = [word for word in words if word not in of_scenarios]
-    scenarios = [scenario for scenario in SCENARIOS if _fits(scenario.name, of_scenarios)]
-    drivers = [driver for driver in DRIVERS if _fits(driver.name, of_drivers)]
+    names = {each.name for each in SCENARIOS} | {each.name for each in DRIVERS}
+
+    def fits(name: str, words: list[str]) -> bool:
+        return not words or any(word == name or (word in name and word not in names) for word in words)
+
+    scenarios = [scenario for scenario in SCENARIOS if fits(scenario.name, of_scenarios)]
+    drivers = [driver for driver in DRIVERS if fits(driver.name, of_drivers)]
     found = [(scenario, [driver for driver in drivers if driver.runs(scenario)]) for scenario in scenarios]
     if not any(drivers for _, drivers in found):
-        names = ", ".join([*(scenario.name for scenario in SCENARIOS), *(driver.name for driver in DRIVERS)])
-        raise SystemExit(f"ONLY={only}: there is no such driver or scenario; the names are: {names}")
+        known = ", ".join(sorted(names))
+        raise SystemExit(f"ONLY={only}: there is no such driver or scenario; the names are: {known}")
     return found
-
-
-def _fits(name: str, words: list[str]) -> bool:
-    return not words or any(word in name for word in words)
 
 
 def rounds(count: int, only: str) -> Iterator[dict[str, Any]]:

@@ -145,8 +145,9 @@ def test_choice_of_drivers_and_scenarios() -> None:
     everything = compare.chosen("")
     assert [scenario for scenario, _ in everything] == SCENARIOS
     assert {driver.name for _, drivers in everything for driver in drivers} == {driver.name for driver in DRIVERS}
-    ((scenario, drivers),) = compare.chosen("throughput-100, bare")
-    assert (scenario.name, [driver.name for driver in drivers]) == ("throughput-100", [BARE])
+    ((scenario, drivers),) = compare.chosen("throughput-10, bare")  # a whole name is that one and no other
+    assert (scenario.name, [driver.name for driver in drivers]) == ("throughput-10", [BARE])
+    assert [scenario.name for scenario, _ in compare.chosen("throughput")] == ["throughput-100", "throughput-10"]
     with pytest.raises(SystemExit, match="nonsense"):
         compare.chosen("nonsense")
 
