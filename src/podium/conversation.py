@@ -22,10 +22,10 @@ _MAX_HEAD: Final = 256 * 1024
 _SMALL: Final = 64 * 1024
 
 
-class Connection(asyncio.Protocol):
+class Conversation(asyncio.Protocol):
     """One connection, and the answer that is being read from it; a pool has it among its busy or its idle ones."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, busy: set[Connection], idle: list[Connection]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, busy: set[Conversation], idle: list[Conversation]) -> None:
         self._loop = loop
         self._busy = busy
         self._idle = idle

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from podium.answers import Response, printable
 from podium.call import IDLE_LIMIT, Fault, Heads
-from podium.conversation import Connection
+from podium.conversation import Conversation
 from podium.errors import ConnectError, CutError, TimeoutExceededError
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class _Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], connect_timeout: float) -> None:
         self.loop = loop
-        self.busy: set[Connection] = set()
-        self.idle: list[Connection] = []
+        self.busy: set[Conversation] = set()
+        self.idle: list[Conversation] = []
         self.keeper = self._keep()
         self._address = address
         self._reached: tuple[str, int] | None = None  # which of its addresses
@@ -135,7 +135,7 @@ class _Pool:
             for connection in self.idle:
                 connection.end()
 
-    def _usable(self) -> Connection | None:
+    def _usable(self) -> Conversation | None:
         oldest = self.loop.time() - IDLE_LIMIT
         while self.idle and self.idle[0].idle_since <= oldest:  # the longest idle is the first
             self.idle.pop(0).end()
@@ -146,7 +146,7 @@ class _Pool:
             connection.end()
         return None
 
-    async def _connected(self, deadline: float) -> Connection:
+    async def _connected(self, deadline: float) -> Conversation:
         """Open a connection; of the time, each address of the server has an equal share of what is left."""
         end = min(deadline, self.loop.time() + self._connect_timeout)
         cause = "no connection in time"
@@ -165,8 +165,10 @@ class _Pool:
             cause = _trouble(error)
         raise Fault(ConnectError, cause)
 
-    async def _opened(self, address: tuple[str, int]) -> Connection:
-        _, connection = await self.loop.create_connection(lambda: Connection(self.loop, self.busy, self.idle), *address)
+    async def _opened(self, address: tuple[str, int]) -> Conversation:
+        _, connection = await self.loop.create_connection(
+            lambda: Conversation(self.loop, self.busy, self.idle), *address
+        )
         if self._is_closed:
             connection.end()
             raise Fault(ConnectError, "the connection was closed")

@@ -27,7 +27,7 @@ from podium.call import IDLE_LIMIT, Call
 from podium.call import Fault as FaultOfWay
 from podium.client import AsyncClient
 from podium.config import Configuration
-from podium.conversation import Connection
+from podium.conversation import Conversation
 from podium.direct import Direct, _Pool
 from podium.errors import AnswerError, ConfigError, ConnectError, CutError, PodiumError, TimeoutExceededError
 from podium.transport import Transport
@@ -174,7 +174,7 @@ class Wire(asyncio.Transport):
 
 
 def test_a_large_body_may_come_in_pieces_of_any_size() -> None:
-    connection = Connection(Mock(create_future=lambda: asyncio.Future(loop=Mock())), set(), [])
+    connection = Conversation(Mock(create_future=lambda: asyncio.Future(loop=Mock())), set(), [])
     connection.connection_made(Wire())
     waiter = connection.ask(b"", b"", 0.0)
     chunk = b"40000\r\n" + b"x" * 0x40000 + b"\r\n"
@@ -186,7 +186,7 @@ def test_a_large_body_may_come_in_pieces_of_any_size() -> None:
 
 
 def test_a_body_in_tiny_chunks_takes_no_more_memory_than_it_has_bytes() -> None:
-    connection = Connection(Mock(create_future=lambda: asyncio.Future(loop=Mock())), set(), [])
+    connection = Conversation(Mock(create_future=lambda: asyncio.Future(loop=Mock())), set(), [])
     connection.connection_made(Wire())
     waiter = connection.ask(b"", b"", 0.0)
     connection.data_received(CHUNKED)
@@ -205,8 +205,8 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
     answers: list[tuple[bytes, bytes | None, bool]], data: st.DataObject
 ) -> None:
     loop = Mock(create_future=lambda: asyncio.Future(loop=Mock()))
-    idle: list[Connection] = []
-    wire, connection = Wire(), Connection(loop, set(), idle)
+    idle: list[Conversation] = []
+    wire, connection = Wire(), Conversation(loop, set(), idle)
     connection.connection_made(wire)
     for raw, body, keeps in answers:
         waiter = connection.ask(b"", b"", 0.0)
@@ -400,7 +400,7 @@ def test_a_name_is_tried_at_each_of_its_addresses_and_at_the_one_that_was_reache
 ) -> None:
     """An address that swallows everything takes half of the time for connecting: once, not with every connection."""
 
-    def noted(pool: _Pool, address: tuple[str, int]) -> Coroutine[Any, Any, Connection]:
+    def noted(pool: _Pool, address: tuple[str, int]) -> Coroutine[Any, Any, Conversation]:
         tried.append(address)
         return opened(pool, address)
 
@@ -540,7 +540,7 @@ def test_what_a_request_leaves_needs_no_garbage_collector(path: str) -> None:
             for _ in range(20):
                 with suppress(CutError):
                     await transport.request("POST", path)
-            return sum(isinstance(thing, Connection | FaultOfWay | Call) for thing in gc.get_objects())
+            return sum(isinstance(thing, Conversation | FaultOfWay | Call) for thing in gc.get_objects())
         finally:
             gc.enable()
             await transport.aclose()
