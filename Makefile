@@ -12,7 +12,7 @@ TASKS ?= 1000000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit guard guard-budgets process faults conformance soak bench bench-growth bench-soak \
-  bench-breakdown bench-embedded bench-record bench-pages lint format docs lock audit sbom clean
+  bench-breakdown bench-embedded bench-redelivery bench-record bench-pages lint format docs lock audit sbom clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -68,6 +68,9 @@ bench-soak: $(STAMP) ## a million tasks, and flat memory: make bench-soak [TASKS
 bench-embedded: $(STAMP) ## the embedded server: its start, and workflows a second
 	$(BIN)/python -m benchmarks embedded
 
+bench-redelivery: $(STAMP) ## how soon results are delivered that an earlier process has left on disk
+	$(BIN)/python -m benchmarks redelivery
+
 bench-breakdown: $(STAMP) ## where the time of a task goes
 	$(BIN)/python -m benchmarks breakdown
 
@@ -76,6 +79,7 @@ bench-record: $(STAMP) $(PEER)/.installed ## measure everything anew for the pag
 	$(BIN)/python -m benchmarks growth --out $(RESULTS)
 	$(BIN)/python -m benchmarks soak --out $(RESULTS) --tasks $(TASKS)
 	$(BIN)/python -m benchmarks embedded --out $(RESULTS) --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks redelivery --out $(RESULTS) --rounds $(ROUNDS)
 	$(BIN)/python -m benchmarks breakdown --out $(RESULTS)
 	$(BIN)/python -m benchmarks pages
 

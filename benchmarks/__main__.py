@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from benchmarks import breakdown, compare, embedded, growth, pages, soak
+from benchmarks import breakdown, compare, embedded, growth, pages, redelivery, soak
 from benchmarks.figures import one_line
 from benchmarks.processes import ROOT
 from benchmarks.recording import record
@@ -17,6 +17,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 Folder = Annotated[Path, typer.Option(help="where the figures are written")]
 _BUILD: Final = ROOT / "build/bench"
 _WORKFLOWS: Final = 3000
+_RESULTS: Final = 10_000
 
 
 @app.command("compare")
@@ -63,6 +64,13 @@ def measure_embedded_server(
     """Measure the embedded server: its start, and workflows of one task."""
     recorded = record(out / f"{embedded.NAME}.jsonl", embedded.runs(rounds, _WORKFLOWS), embedded.one_line)
     _write(out, embedded.NAME, embedded.page(recorded))
+
+
+@app.command("redelivery")
+def measure_redelivery(rounds: Annotated[int, typer.Option(min=1, help="how often")] = 3, out: Folder = _BUILD) -> None:
+    """Measure how soon the results are delivered that an earlier process has left on disk."""
+    recorded = record(out / f"{redelivery.NAME}.jsonl", redelivery.runs(rounds, _RESULTS), redelivery.one_line)
+    _write(out, redelivery.NAME, redelivery.page(recorded))
 
 
 @app.command("adopt")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import breakdown, compare, embedded, growth, machine, soak
+from benchmarks import breakdown, compare, embedded, growth, machine, redelivery, soak
 from benchmarks.figures import Column, Record, Results, columns_of, markdown, number, table
 from benchmarks.processes import ROOT
 from benchmarks.scenarios import BARE, DRIVERS, OWN
@@ -110,6 +110,7 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Record], str]]]] = {
     "growth": (growth.NAME, growth.page),
     "soak": (soak.NAME, soak.page),
     "embedded": (embedded.NAME, embedded.page),
+    "redelivery": (redelivery.NAME, redelivery.page),
     "breakdown": (breakdown.NAME, breakdown.page),
 }
 PICTURES: Final[dict[str, Callable[[Record], str]]] = {compare.NAME: compare.picture, growth.NAME: growth.picture}

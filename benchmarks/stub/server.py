@@ -1,5 +1,6 @@
 """The stub's HTTP: the worker API of a Conductor server, and, outside of /api, what the bench asks and tells.
 
+GET  /api/tasks/ID                 a task that was handed out, and has not ended
 GET  /api/tasks/poll/batch/TYPE    up to ``count`` tasks; waits up to ``timeout`` ms for the first
 POST /api/tasks                    a result, or a heartbeat
 POST /api/tasks/update-v2          a result; answers with the next task of the same type, or 204
@@ -77,6 +78,9 @@ class Stub:
         elif path.startswith(b"/api/tasks/") and path.endswith(b"/log"):
             self.requests["log"] += 1
             connection.answer(200)
+        elif path.startswith(b"/api/tasks/"):
+            self.requests["look"] += 1
+            self._show(connection, path[len(b"/api/tasks/") :].decode())
         elif path.startswith(b"/bench/"):
             self._control(connection, path[len(b"/bench/") :].decode(), _numbers(query))
         else:
@@ -121,6 +125,13 @@ class Stub:
         if self.store.finished and not self._finished.is_set():
             self._requests_at_end = self.requests.total()
             self._finished.set()
+
+    def _show(self, connection: Connection, task_id: str) -> None:
+        task = self.store.show(task_id)
+        if task is None:
+            connection.answer(404, b'{"status":404,"message":"no such task"}')
+        else:
+            connection.answer(200, task)
 
     def _control(self, connection: Connection, what: str, numbers: dict[str, int]) -> None:
         """Do what the bench asks for. None of it is counted."""

@@ -130,16 +130,29 @@ class Store:
         epoch_ms = int(time.time() * 1000)
         return [queue.encode(index, epoch_ms) for index in range(first, last)]
 
-    def finish(self, task_id: str, status: str) -> Queue | None:
-        """Take in a result; None if the stub never handed out such a task."""
+    def _find(self, task_id: str) -> tuple[Queue, int] | None:
+        """Return queue and index of a task; None if it was never handed out."""
         try:
             number, index = numbers_of(task_id)
             queue = self.queues[number]
         except (ValueError, IndexError):
-            queue, index = None, 0
-        if queue is None or index >= queue.next:
+            return None
+        return (queue, index) if index < queue.next else None
+
+    def show(self, task_id: str) -> bytes | None:
+        """Return the JSON of a task that somebody works on; None if there is no such."""
+        found = self._find(task_id)
+        if found is None or found[0].done_at[found[1]]:
+            return None
+        return found[0].encode(found[1], int(time.time() * 1000))
+
+    def finish(self, task_id: str, status: str) -> Queue | None:
+        """Take in a result; None if the stub never handed out such a task."""
+        found = self._find(task_id)
+        if found is None:
             self.unknown += 1
             return None
+        queue, index = found
         if status == "IN_PROGRESS":
             self.in_progress += 1
         elif queue.done_at[index]:

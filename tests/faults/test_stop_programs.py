@@ -19,7 +19,7 @@ import pytest
 import samples
 from fake_server import error_answer
 from podium import ConfigError, DeclarationError, StartError, TaskHandler, Worker
-from podium.cli.ending import ExitCode
+from podium.cli.ending import EarlyStop, ExitCode, StoppedEarly
 from podium.errors import AnswerError, NoWorkerLeftError
 from rig import Rig, until
 from stop_stage import TESTS, Running, Stage, alive
@@ -42,6 +42,19 @@ STARTS_A_THREAD = """
     process = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     Path(f"{mark}.program").write_text(str(process.pid))
     Path(mark)"""
+
+
+#: A signal that comes when Python could raise nothing, and then a module that takes its time.
+LOSES_THE_EXCEPTION = """
+import signal, threading
+
+class Ends:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+Ends()
+threading.Event().wait(60)
+"""
 
 
 def catches_sigterm(pid: int) -> bool:
@@ -79,6 +92,32 @@ def test_signal_while_modules_are_imported_ends_the_program_at_once(stage: Stage
         assert time.monotonic() - at < stage.allowed(2)
         assert "Traceback" not in program.said()
     assert stage.queues.polls == []
+
+
+def test_signal_whose_exception_python_ignores_ends_the_program_all_the_same(stage: Stage) -> None:
+    """In a finalizer, or in the callback of a weak reference: an import has some."""
+    program = stage.podium_run("finalizer", LOSES_THE_EXCEPTION + WORKERS)
+    assert program.end()[0] == 0, program.said()
+    assert "ignored" not in program.said()
+    assert "Traceback" not in program.said()
+    assert stage.queues.polls == []
+
+
+def test_signal_that_had_no_effect_before_workers_ran_is_handed_over_to_what_runs_them() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    early, seen = EarlyStop(), []
+    try:
+        early.install()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(StoppedEarly):
+            early.check()
+        signal.signal(signal.SIGTERM, lambda number, _frame: seen.append(number))
+        early.hand_over()
+    finally:
+        early.over()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert seen == [signal.SIGTERM]
 
 
 def inner_pid(program: Running) -> int:

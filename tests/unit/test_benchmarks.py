@@ -110,6 +110,8 @@ def test_stub_speaks_the_worker_api() -> None:
     async def talk() -> None:
         async with serving(started()) as (stub, _, client):
             first, second = await client.poll_tasks("a", worker_id="w", count=2, timeout_ms=0)
+            first_id = read_task(first).task_id
+            assert (await client.get_task(first_id)).status == "IN_PROGRESS"
             third = await client.post_result_v2(result(first))
             assert third is not None
             assert await client.post_result_v2(result(second)) is None  # nothing is left
@@ -118,8 +120,10 @@ def test_stub_speaks_the_worker_api() -> None:
             assert await client.poll_tasks("unknown", worker_id="w", count=2, timeout_ms=10) == []
             with pytest.raises(NotFoundError):
                 await client.post_result(result(third.replace(b"00000000-", b"00000007-")))
+            with pytest.raises(NotFoundError):
+                await client.get_task(first_id)  # it has ended
             counted = stub.figures()
-            assert counted["requests"] == {"poll": 3, "update_v2": 2, "update": 2, "total": 7}
+            assert counted["requests"] == {"poll": 3, "look": 2, "update_v2": 2, "update": 2, "total": 9}
             assert (counted["completed"], counted["lost"], counted["unknown"]) == (3, 0, 1)
 
     asyncio.run(talk())

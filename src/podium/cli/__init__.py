@@ -28,10 +28,13 @@ def _run() -> NoReturn:
 
     open_standard_streams()
     try:
-        EARLY_STOP.install()
-        from podium.cli.app import app
+        try:
+            EARLY_STOP.install()
+            from podium.cli.app import app
 
-        code = app(prog_name="podium", standalone_mode=True)
+            code = app(prog_name="podium", standalone_mode=True)
+        finally:
+            EARLY_STOP.over()
     except SystemExit as end:
         code = end.code
     except StoppedEarly:
@@ -40,5 +43,4 @@ def _run() -> NoReturn:
     except PodiumError as error:
         explain(error)
         code = ExitCode.of(error)
-    EARLY_STOP.over()
     leave(code if isinstance(code, int) else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import dataclasses
 import json
@@ -15,11 +16,12 @@ import time
 import traceback
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from podium.errors import ConfigError, DeclarationError, NoWorkerLeftError, PodiumError, StartError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from podium.drain import DrainReport
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: How long threads that the user's modules have started may take to end, when everything else has.
 _THREADS: Final = 0.5
+#: How long after a signal before workers run until it is repeated, if the program has not ended by then.
+_AGAIN: Final = 0.5
 
 
 class ExitCode(IntEnum):
@@ -63,30 +67,65 @@ class EarlyStop:
 
     The modules of the workers may take their time to be imported; a signal meanwhile ends the program at once, with
     exit code 0. After the drain a signal has nothing left to ask for, and must not spoil the exit code.
+
+    An exception out of a signal handler may be lost: a module swallows it, or it is raised in a finalizer or in the
+    callback of a weak reference (an import has some), where Python ignores it. So podium's own modules are not
+    interrupted, and a signal is repeated until it has had its effect.
     """
 
     def __init__(self) -> None:
-        self._over = False
         self._asked = False
+        self._interrupts = False
+        self._over = threading.Event()
 
     def install(self) -> None:
-        """Mind signals from now on."""
+        """Mind signals from now on: ``interrupt`` will see to them."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
+    def interrupt(self) -> None:
+        """Raise StoppedEarly from now on, wherever a signal finds the main thread; at once if one has come."""
+        sys.unraisablehook = _silent_of(StoppedEarly, sys.unraisablehook)
+        self._interrupts = True
+        self.check()
+
     def check(self) -> None:
-        """Raise StoppedEarly if a signal came whose exception some module has swallowed."""
+        """Raise StoppedEarly if a signal has come."""
         if self._asked:
             raise StoppedEarly
 
+    def hand_over(self) -> None:
+        """Leave signals to the TaskHandler that runs now, also one that has come and had no effect yet."""
+        self.over()
+        if self._asked:
+            signal.raise_signal(signal.SIGTERM)
+
     def over(self) -> None:
         """Let signals do nothing from now on."""
-        self._over = True
+        self._over.set()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._over:
-            self._asked = True
+        if self._over.is_set():
+            return
+        first, self._asked = not self._asked, True
+        if first:  # without the threading module, whose locks the signal may have found taken
+            _thread.start_new_thread(self._repeat, ())
+        if self._interrupts:
             raise StoppedEarly
+
+    def _repeat(self) -> None:
+        main = threading.main_thread().ident
+        while main is not None and not self._over.wait(_AGAIN):
+            if signal.getsignal(signal.SIGTERM) == self._handle:  # else hand_over is near
+                signal.pthread_kill(main, signal.SIGTERM)
+
+
+def _silent_of(error: type[BaseException], hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    def silent(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, error):
+            hook(unraisable)
+
+    return silent
 
 
 EARLY_STOP: Final = EarlyStop()

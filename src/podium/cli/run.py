@@ -38,6 +38,7 @@ class Program:
 
 def run_program(program: Program) -> int:
     """Run workers until a signal stops them; return the exit code. Raises what loading and starting raise."""
+    EARLY_STOP.interrupt()
     configure_program_logging()
     if program.drain_report is not None:
         check_report_target(program.drain_report)
@@ -61,7 +62,7 @@ def run_program(program: Program) -> int:
     try:
         with handler:
             handler.start_processes()
-            EARLY_STOP.over()
+            EARLY_STOP.hand_over()
             handler.join_processes()
     finally:
         report = handler.drain_report
