@@ -18,7 +18,7 @@ SOURCE = Path(podium.__file__).parent
 LAYERS: list[set[str]] = [
     {
         "errors", "models", "backoff", "frames", "connection", "events", "loops", "signals", "waking", "descriptor",
-        "stacks", "kernel", "bundle",
+        "stacks", "kernel", "bundle", "alarm",
     },
     {"options", "settings", "workflow", "context", "config", "convert", "binding", "schema", "registry", "discovery"},
     {

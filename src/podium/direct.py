@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from podium.alarm import Alarm
 from podium.answers import Response, printable
 from podium.call import IDLE_LIMIT, Fault, Heads
 from podium.conversation import Conversation
@@ -94,14 +95,13 @@ class _Pool:
         self._connect_timeout = connect_timeout
         self._is_closed = False
         self._is_ending = False
-        self._alarm: asyncio.Handle | None = None
-        self._rings_at = math.inf
+        self._alarm = Alarm(loop, self._end_what_is_late)
 
-    async def exchange(self, head: bytes, body: bytes, timeout: float) -> Response:  # noqa: ASYNC109 - see _watch
+    async def exchange(self, head: bytes, body: bytes, timeout: float) -> Response:  # noqa: ASYNC109 - an alarm for all of them
         deadline = self.loop.time() + timeout
         connection = self._usable() or await self._connected(deadline)
         waiter = connection.ask(head, body, deadline)
-        self._watch(deadline)
+        self._alarm.by(deadline)
         try:
             answer = await waiter
         finally:
@@ -117,8 +117,7 @@ class _Pool:
 
     def close(self) -> None:
         self._is_closed = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         for connection in [*self.busy, *self.idle]:
             connection.fail(CutError, "the connection was closed")
 
@@ -175,21 +174,10 @@ class _Pool:
         self._reached = address
         return connection
 
-    def _watch(self, deadline: float) -> None:
-        """See to it that the alarm rings at the earliest deadline: one timer serves all requests."""
-        if deadline < self._rings_at:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._rings_at = deadline  # the handle does not say it: uvloop's for what is due at once has no when()
-            self._alarm = self.loop.call_at(deadline, self._ring)
-
-    def _ring(self) -> None:
-        self._rings_at = math.inf
-        now = self.loop.time()
+    def _end_what_is_late(self, now: float) -> float:
         for connection in [connection for connection in self.busy if connection.deadline <= now]:
             connection.fail(TimeoutExceededError, "no answer")
-        if self.busy:
-            self._watch(min(connection.deadline for connection in self.busy))
+        return min((connection.deadline for connection in self.busy), default=math.inf)
 
 
 async def _resolved(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from podium.alarm import Alarm
 from podium.errors import ApiError, AuthError, CutError, NotFoundError, PodiumError, ServerError, SupersededError
 from podium.models import TERMINAL_TASK_STATUSES, TaskExecLog, TaskResult, TaskResultStatus
 from podium.polled import give_back_body
@@ -165,13 +166,12 @@ class Updates:
 
 
 class _Limits:
-    """Until when asyncio tasks may go on: one alarm for all, because a timer for each costs more than an update."""
+    """Until when asyncio tasks of the running loop may go on."""
 
     def __init__(self) -> None:
         #: The time of each task's limit; None when it was passed and the task is told to end.
         self._of: dict[asyncio.Task[Any], float | None] = {}
-        #: When the alarm goes off; no limit is earlier.
-        self._alarm = math.inf
+        self._alarm = Alarm(asyncio.get_running_loop(), self._end_what_is_late)
 
     def __bool__(self) -> bool:
         """Whether there is a task with a limit."""
@@ -182,9 +182,7 @@ class _Limits:
         task = asyncio.current_task(loop)
         assert task is not None
         self._of[task] = until
-        if until < self._alarm:
-            self._alarm = until
-            loop.call_at(until, self._ring, until)
+        self._alarm.by(until)
         return task
 
     def ended(self, task: asyncio.Task[Any]) -> bool:
@@ -198,21 +196,14 @@ class _Limits:
 
     def end_all(self) -> None:
         """Tell all to end."""
-        for task, until in self._of.items():
-            if until is not None:
-                self._of[task] = None
-                task.cancel()
+        self._end_what_is_late(math.inf)
 
-    def _ring(self, alarm: float) -> None:
-        if alarm != self._alarm:  # an earlier one was set since, which sees to all
-            return
+    def _end_what_is_late(self, now: float) -> float:
         for task, until in self._of.items():
-            if until is not None and until <= alarm:
+            if until is not None and until <= now:
                 self._of[task] = None
                 task.cancel()
-        self._alarm = min((until for until in self._of.values() if until is not None), default=math.inf)
-        if self._alarm < math.inf:
-            asyncio.get_running_loop().call_at(self._alarm, self._ring, self._alarm)
+        return min((until for until in self._of.values() if until is not None), default=math.inf)
 
 
 def _with_joined_logs(body: bytes, rest: list[str]) -> bytes:

@@ -88,7 +88,11 @@ def test_I5_give_back_that_may_have_arrived_is_looked_after_before_it_is_sent_ag
 
 def test_give_back_that_is_answered_needs_no_look() -> None:
     client = FakeClient()
-    virtual_time.run(Updates(client).give_back(read_task(task_json("t")), "worker"), virtual_time.Clock())
+
+    async def give_back() -> None:
+        await Updates(client).give_back(read_task(task_json("t")), "worker")
+
+    virtual_time.run(give_back(), virtual_time.Clock())
     assert client.looks == []
     (update,) = client.updates
     assert (update.way, update.body["status"]) == ("v1", "IN_PROGRESS")
