@@ -23,6 +23,8 @@ TOO_LARGE: Final = f"the answer is larger than {MAX_BODY >> 20} MB"
 IDLE_LIMIT: Final = 50.0
 #: What stays as it is in the path of a server's URL.
 _KEPT_AS_IT_IS: Final = "/%:@!$&'()*+,;=-._~"
+#: How many heads are remembered. There are fewer endpoints; most of them would be for tokens that are over.
+_MOST_KNOWN: Final = 100
 #: Whether a text has nothing in it that could end the first line of a request, or a part of it.
 _is_visible: Final = re.compile(r"[!-~]*").fullmatch
 
@@ -73,7 +75,7 @@ class Way(Protocol):
 
 
 class Heads:
-    """Makes the heads of requests; what all of them share is made once."""
+    """Makes the heads of requests; what many of them share is made once."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -86,9 +88,27 @@ class Heads:
             pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
             lines.append(f"Authorization: Basic {b64encode(pair.encode()).decode()}")
         self._lines = "".join(f"{line}\r\n" for line in lines)
+        #: The heads of endpoints whose path is always the same, but for their ends; a token is new once in a while.
+        self._known: dict[tuple[str, str, str, str | None], bytes] = {}
 
     def of(self, call: Call, token: str | None) -> bytes:
         """Return the head of a request; its path is encoded already, and Fault if it is not."""
+        if call.query or call.path != call.template:
+            head = self._without_length(call, token)
+        else:
+            key = (call.method, call.path, "" if call.body is None else call.content_type, token)
+            known = self._known.get(key)
+            if known is None:
+                known = self._without_length(call, token)
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[key] = known
+            head = known
+        if call.body is not None:
+            return b"%bContent-Length: %d\r\n\r\n" % (head, len(call.body))
+        return head + (b"\r\n" if call.method == "GET" else b"Content-Length: 0\r\n\r\n")
+
+    def _without_length(self, call: Call, token: str | None) -> bytes:
         query = f"?{urlencode(call.query, safe='*')}" if call.query else ""
         target = f"{self._prefix}{call.path}{query}"
         if not _is_visible(target) or not (call.content_type.isascii() and call.content_type.isprintable()):
@@ -97,10 +117,8 @@ class Heads:
         if token is not None:
             head += f"X-Authorization: {token}\r\n"
         if call.body is not None:
-            head += f"Content-Type: {call.content_type}\r\nContent-Length: {len(call.body)}\r\n"
-        elif call.method != "GET":
-            head += "Content-Length: 0\r\n"
-        return f"{head}\r\n".encode("ascii")
+            head += f"Content-Type: {call.content_type}\r\n"
+        return head.encode("ascii")
 
 
 class Body:

@@ -14,6 +14,8 @@ from podium.call import MAX_BODY, TOO_LARGE, Body, Fault
 from podium.errors import AnswerError, CutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podium.errors import TransportError
 
 #: Bytes that the head of an answer may have, and all that may come between two parts of its body, or after the last.
@@ -36,7 +38,7 @@ class Conversation(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit it
-        self._fd: int = transport.get_extra_info("socket").fileno()
+        self._is_readable = _readable_now(transport.get_extra_info("socket").fileno())
 
     def ask(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[Response | Fault]:
         """Send a request; the future resolves to its answer, or to the reason why there is none."""
@@ -56,7 +58,7 @@ class Conversation(asyncio.Protocol):
 
     def is_stale(self) -> bool:
         """Whether the server has closed it, or sent what nobody asked for; also if the loop does not know yet."""
-        return self._transport.is_closing() or _is_readable(self._fd)
+        return self._transport.is_closing() or self._is_readable()
 
     def end(self) -> None:
         """Close the connection at once; whoever waits for an answer is not told."""
@@ -181,12 +183,13 @@ class Conversation(asyncio.Protocol):
             self._headers.clear()  # of an interim answer, such as 103 Early Hints
 
 
-def _is_readable(descriptor: int) -> bool:
-    if hasattr(select, "poll"):
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
-        return bool(poller.poll(0))
-    return bool(select.select([descriptor], [], [], 0)[0])
+def _readable_now(descriptor: int) -> Callable[[], bool]:
+    """Return what tells whether something can be read from a descriptor."""
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poller = select.poll()  # made once: each request asks
+    poller.register(descriptor, select.POLLIN)
+    return lambda: bool(poller.poll(0))
 
 
 def _text(value: bytes | None) -> str | None:

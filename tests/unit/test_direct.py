@@ -158,7 +158,7 @@ class Wire(asyncio.Transport):
     """What a connection sends goes nowhere."""
 
     def __init__(self) -> None:
-        super().__init__({"socket": Mock()})
+        super().__init__({"socket": Mock(**{"fileno.return_value": 0})})
         self.is_aborted = False
 
     def write(self, data: object) -> None: ...
