@@ -15,6 +15,7 @@ class Ends(NamedTuple):
     """The parent's or the child's ends."""
 
     frames: socket.socket
+    #: For the log records of the child; what comes the other way, from the parent, asks for testimony.
     records: socket.socket
     #: For what the child writes to its standard error.
     errors: Descriptor

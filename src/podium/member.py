@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import select
+import socket
 import sys
 import threading
 import traceback
@@ -44,7 +45,6 @@ from podium.records import RecordSender, TaskRecords
 from podium.signals import leave_to_parent
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Coroutine, Iterable
 
     from podium.ends import Ends
@@ -120,7 +120,7 @@ def main(ends: Ends, functions: list[Callable[..., Any]] | None = None) -> NoRet
     with contextlib.suppress(PermissionError):  # it leads its group already
         os.setpgid(0, 0)  # what the tasks start belongs to this child, and ends with it
     leave_to_parent()
-    _die_with_parent(ends.frames.fileno())
+    _attend_to_parent(ends)
     os.dup2(ends.errors.fileno(), 2)  # what is written there goes to the parent, which passes it on
     ends.errors.close()
     attendance = ends.testimony.open()
@@ -223,21 +223,35 @@ def _forward_logs(channel: socket.socket, levels: dict[str, int]) -> None:
         logging.getLogger(name or None).setLevel(level)
 
 
-def _die_with_parent(fd: int) -> None:
-    """End this process when the parent is gone, even if the user's code blocks the event loop.
+def _attend_to_parent(ends: Ends) -> None:
+    """End this process when the parent is gone, and tell where it is when asked, even if a task blocks the event loop.
 
     A thread waits for the other end of the socketpair to close. Where the system can (Linux), a signal comes from the
     kernel as well, for code that holds the GIL; it is bound to the thread that forked, so it is the second net only.
     """
+    lifeline, questions = ends.frames.fileno(), ends.records.fileno()
 
     def watch() -> None:
         poll = select.poll()
-        poll.register(fd, 0)  # a hang-up is always reported
-        poll.poll()
+        poll.register(lifeline, 0)  # a hang-up is always reported
+        poll.register(questions, select.POLLIN)
+        while all(fd != lifeline for fd, _ in poll.poll()):
+            if _is_question(ends.records):
+                ends.testimony.tell()
+            else:
+                poll.unregister(questions)
         os._exit(0)
 
     threading.Thread(target=watch, name="podium-lifeline", daemon=True).start()
     die_with_parent_thread()
+
+
+def _is_question(channel: socket.socket) -> bool:
+    """Read what the parent has sent; return whether it was a question, and not the end of the connection."""
+    try:
+        return bool(channel.recv(1, socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 def _set_title(title: str) -> None:

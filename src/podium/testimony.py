@@ -1,7 +1,9 @@
 """What can be learned of a child that does not answer, or no longer: a file in memory that it shares with its parent.
 
-The child lets ``faulthandler`` write there, where all its threads are, when the parent asks by a signal, or when it
-dies of a fault. That works while it holds the GIL or blocks its loop, too.
+The child lets ``faulthandler`` write there where all its threads are: when the parent asks, or when it dies of a fault.
+A thread of the child that holds the GIL can look at the others safely, because none of them moves. So the parent asks
+such a thread first, by a word; and only if nothing comes back by a signal, which works while other code holds the GIL.
+Were that code to go on while the signal's handler reads the stacks, the child could die of it.
 
     begin of the file    main thread's id, then for each thread of the pool its id and the key of its attempt (0: idle)
     the rest             text of faulthandler
@@ -22,6 +24,9 @@ from podium.descriptor import Descriptor
 
 #: What the parent asks with: hardly any program uses it. Where there are no real-time signals, it is the one of Ctrl-T.
 ASK: Final[int] = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGINFO", 0)
+
+#: The last line of an answer to a question that was no signal.
+END: Final = b"(the end)\n"
 
 _WORD: Final = struct.Struct("Q")
 #: Threads that have an entry, and the bytes before the text. The system gives memory to those that are used.
@@ -74,6 +79,11 @@ class Testimony(Descriptor):
             return ""
         return os.pread(self._fd, _TEXT_LIMIT, _TABLE + start).decode("utf-8", "backslashreplace")
 
+    def is_told(self, start: int) -> bool:
+        """Whether there is an answer from ``start`` on, and it has its end."""
+        size = self.size
+        return size > start and os.pread(self._fd, len(END), _TABLE + size - len(END)) == END
+
     def threads(self) -> tuple[int, dict[int, int]]:
         """Return the id of the main thread (0: not known), and key -> id for the pool's threads that run an attempt."""
         table = os.pread(self._fd, _TABLE, 0) if self.can_be_asked else b""
@@ -83,6 +93,11 @@ class Testimony(Descriptor):
         return words[0], {key: ident for ident, key in zip(words[2::2], words[3::2], strict=True) if key}
 
     # the child's side
+
+    def tell(self) -> None:
+        """Write where all threads are, and that this is the end of it."""
+        faulthandler.dump_traceback(file=self._fd, all_threads=True)
+        os.write(self._fd, END)
 
     def open(self) -> Attendance | None:
         """Let ``faulthandler`` write here from now on, and return the table in which threads say what they run.

@@ -17,6 +17,7 @@ import crash_samples
 import samples
 from crew_stage import appears, crew_of, result_of, seen
 from podium import stacks
+from podium.testimony import ASK
 
 
 def _run(main: Callable[[], Any]) -> None:
@@ -26,6 +27,10 @@ def _run(main: Callable[[], Any]) -> None:
 def _lines_of(function: Callable[..., Any]) -> range:
     lines, start = inspect.getsourcelines(function)
     return range(start, start + len(lines))
+
+
+def _state_of(folder: Path) -> str:
+    return (folder / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _is_in(place: str, function: Callable[..., Any]) -> bool:
@@ -51,6 +56,35 @@ def test_stack_names_the_line_of_each_task_and_nothing_of_podium(tmp_path: Path,
             (tmp_path / "go").touch()
             await waiting
             assert "[task a]" not in await stage.link.stack()
+
+    _run(main)
+
+
+def test_a_child_whose_threads_are_busy_is_asked_by_no_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a signal's handler it would read the stacks of threads that move meanwhile: one of a hundred died of it."""
+    sent: list[int] = []
+
+    def kill(pid: int, number: int, kill: Callable[[int, int], None] = os.kill) -> None:
+        sent.append(number)
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", kill)
+
+    async def main() -> None:
+        async with crew_of(samples.calls_until_file, thread_count=4) as stage:
+            marks = [tmp_path / str(number) for number in range(4)]
+            futures = [
+                stage.run(samples.calls_until_file, mark.name, path=str(tmp_path / "go"), mark=str(mark))
+                for mark in marks
+            ]
+            for mark in marks:
+                await appears(mark)
+            for _ in range(50):
+                stack = await stage.link.stack()
+                assert [stack.count(f"[task {mark.name}]") for mark in marks] == [1] * 4
+            assert ASK not in sent
+            (tmp_path / "go").touch()
+            await asyncio.gather(*futures)
 
     _run(main)
 
@@ -89,6 +123,8 @@ def test_stack_of_a_stopped_child_says_so_and_of_a_dead_one_too() -> None:
         async with crew_of(samples.returns_none) as stage:
             link = stage.link
             os.kill(link.pid, signal.SIGSTOP)
+            threads = list(Path(f"/proc/{link.pid}/task").iterdir())
+            await seen(lambda: all(_state_of(thread) == "T" for thread in threads), "the stop of all threads")
             assert await link.stack() == "(the process is stopped (SIGSTOP))"
             os.kill(link.pid, signal.SIGKILL)
             await seen(lambda: not link.alive, "the end")

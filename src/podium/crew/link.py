@@ -172,7 +172,7 @@ class ChildLink(asyncio.Protocol):
         if self._child.exited.done():  # another process may have its id by now
             return "(the process has ended)"
         tasks = {key: f"task {entry.task.task_id}" for key, entry in self._in_hand.items()}
-        return await stack_of(self.pid, self._child.ends.testimony, tasks)
+        return await stack_of(self.pid, self._child.ends, tasks)
 
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
