@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import tempfile
 import time
 from contextlib import closing
@@ -57,10 +56,9 @@ def run(results: int) -> Run:
     with StubServer([_TYPE], tasks=results) as stub, tempfile.TemporaryDirectory() as folder:
         stub.tell("start")
         _leave(Path(folder), stub.url("/api"), _tasks(stub, results))
-        os.environ["CONDUCTOR_SPOOL_DIR"] = folder
         handler = TaskHandler(
             Worker(_TYPE, _never_called),
-            Configuration(server_api_url=stub.url("/api")),
+            Configuration(server_api_url=stub.url("/api"), spool_dir=folder),
             scan_for_annotated_workers=False,
         )
         begun = time.monotonic()

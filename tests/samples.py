@@ -9,6 +9,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -342,6 +343,15 @@ def calls_until_file(path: str, mark: str) -> int:
         calls += sum(sorted((number % 7 for number in range(50)), key=lambda number: -number))
         time.sleep(0.0002)
     return calls
+
+
+def limits_files(size: int) -> None:
+    """Let this process write no file that is larger; Python ignores the signal that comes with it."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def tells_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
 
 
 async def waits_for_file_async(path: str, mark: str | None = None) -> dict[str, Any]:

@@ -37,5 +37,5 @@ class Alarm:
         self._handle, self._rings_at = None, math.inf
 
     def _on_time(self) -> None:
-        self._handle, self._rings_at = None, math.inf
-        self.by(self._ring(self._loop.time()))
+        due, self._handle, self._rings_at = self._rings_at, None, math.inf
+        self.by(self._ring(max(due, self._loop.time())))  # uvloop is up to a millisecond early

@@ -43,6 +43,7 @@ from podium.pool import TaskPool
 from podium.preparation import prepare
 from podium.records import RecordSender, TaskRecords
 from podium.signals import leave_to_parent
+from podium.testimony import MAX_WORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -236,8 +237,8 @@ def _attend_to_parent(ends: Ends) -> None:
         poll.register(lifeline, 0)  # a hang-up is always reported
         poll.register(questions, select.POLLIN)
         while all(fd != lifeline for fd, _ in poll.poll()):
-            if _is_question(ends.records):
-                ends.testimony.tell()
+            if word := _word_on(ends.records):
+                ends.testimony.tell(word)
             else:
                 poll.unregister(questions)
         os._exit(0)
@@ -246,12 +247,12 @@ def _attend_to_parent(ends: Ends) -> None:
     die_with_parent_thread()
 
 
-def _is_question(channel: socket.socket) -> bool:
-    """Read what the parent has sent; return whether it was a question, and not the end of the connection."""
+def _word_on(channel: socket.socket) -> str:
+    """Read a word of the parent's; it is empty at the end of the connection."""
     try:
-        return bool(channel.recv(1, socket.MSG_DONTWAIT))
+        return channel.recv(MAX_WORD, socket.MSG_DONTWAIT).decode("ascii", "replace")
     except OSError:
-        return False
+        return ""
 
 
 def _set_title(title: str) -> None:

@@ -101,17 +101,20 @@ class SignalWatch:
         watched.awaited.set()
         if watched in self._watched:
             self._watched.remove(watched)
-        if not self._watched:
+        if not self._watched and threading.current_thread() is threading.main_thread():
             self._restore()
 
     def _restore(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            waker, self._waker = self._waker, None
-            if waker is not None and os.getpid() == self._pid:
-                waker.close()
-            for number, handler in self._previous.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            self._previous = {}
+        """Put the handlers back that were there before; in the main thread, where also handlers run.
+
+        In a process that was forked a moment ago, the threading module may still take that for another thread.
+        """
+        waker, self._waker = self._waker, None
+        if waker is not None and os.getpid() == self._pid:
+            waker.close()
+        for number, handler in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._previous = {}
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._handled += 1

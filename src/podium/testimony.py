@@ -11,6 +11,7 @@ Were that code to go on while the signal's handler reads the stacks, the child c
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import mmap
 import os
@@ -25,14 +26,17 @@ from podium.descriptor import Descriptor
 #: What the parent asks with: hardly any program uses it. Where there are no real-time signals, it is the one of Ctrl-T.
 ASK: Final[int] = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGINFO", 0)
 
-#: The last line of an answer to a question that was no signal.
-END: Final = b"(the end)\n"
+#: Bytes of a word that the parent asks with.
+MAX_WORD: Final = 32
+#: The lines before and after the answer to a word.
+_BEGIN: Final = "(answer %s)\n"
+_END: Final = "(end of %s)\n"
 
 _WORD: Final = struct.Struct("Q")
 #: Threads that have an entry, and the bytes before the text. The system gives memory to those that are used.
 _ENTRIES: Final = 1023
 _TABLE: Final = 2 * _WORD.size * (_ENTRIES + 1)
-#: Bytes of text that are read at once, and beyond which the file is emptied before the next question.
+#: Bytes of text beyond which the file is emptied before the next question.
 _TEXT_LIMIT: Final = 256 * 1024
 
 
@@ -77,12 +81,13 @@ class Testimony(Descriptor):
         """Return the text from ``start`` on."""
         if self._fd == -1:
             return ""
-        return os.pread(self._fd, _TEXT_LIMIT, _TABLE + start).decode("utf-8", "backslashreplace")
+        return os.pread(self._fd, max(0, self.size - start), _TABLE + start).decode("utf-8", "backslashreplace")
 
-    def is_told(self, start: int) -> bool:
-        """Whether there is an answer from ``start`` on, and it has its end."""
-        size = self.size
-        return size > start and os.pread(self._fd, len(END), _TABLE + size - len(END)) == END
+    def answer(self, word: str, start: int) -> str | None:
+        """Return the answer to a word, from ``start`` on; None if it is not there, or has no end yet."""
+        _, begin, rest = self.text(start).partition(_BEGIN % word)
+        told, end, _ = rest.partition(_END % word)
+        return told if begin and end else None
 
     def threads(self) -> tuple[int, dict[int, int]]:
         """Return the id of the main thread (0: not known), and key -> id for the pool's threads that run an attempt."""
@@ -94,10 +99,12 @@ class Testimony(Descriptor):
 
     # the child's side
 
-    def tell(self) -> None:
-        """Write where all threads are, and that this is the end of it."""
-        faulthandler.dump_traceback(file=self._fd, all_threads=True)
-        os.write(self._fd, END)
+    def tell(self, word: str) -> None:
+        """Write where all threads are, in answer to a word."""
+        with contextlib.suppress(OSError):  # a limit on the size of files is one for this one, too
+            os.write(self._fd, (_BEGIN % word).encode())
+            faulthandler.dump_traceback(file=self._fd, all_threads=True)
+            os.write(self._fd, (_END % word).encode())
 
     def open(self) -> Attendance | None:
         """Let ``faulthandler`` write here from now on, and return the table in which threads say what they run.

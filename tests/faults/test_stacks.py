@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import inspect
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,7 @@ import pytest
 import crash_samples
 import samples
 from crew_stage import appears, crew_of, result_of, seen
-from podium import stacks
-from podium.testimony import ASK
+from podium import stacks, testimony
 
 
 def _run(main: Callable[[], Any]) -> None:
@@ -82,9 +83,58 @@ def test_a_child_whose_threads_are_busy_is_asked_by_no_signal(tmp_path: Path, mo
             for _ in range(50):
                 stack = await stage.link.stack()
                 assert [stack.count(f"[task {mark.name}]") for mark in marks] == [1] * 4
-            assert ASK not in sent
+            assert testimony.ASK not in sent
             (tmp_path / "go").touch()
             await asyncio.gather(*futures)
+
+    _run(main)
+
+
+def test_many_questions_at_once_have_one_answer(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with crew_of(samples.waits_for_file, samples.calls_until_file, thread_count=2) as stage:
+            go = tmp_path / "go"
+            functions: dict[str, Callable[..., Any]] = {"a": samples.waits_for_file, "b": samples.calls_until_file}
+            futures = [
+                stage.run(function, name, path=str(go), mark=str(tmp_path / name))
+                for name, function in functions.items()
+            ]
+            for name in functions:
+                await appears(tmp_path / name)
+            answers = set(await asyncio.gather(*(stage.link.stack() for _ in range(20))))
+            (answer,) = answers
+            assert [answer.count(f"[{name}]") for name in ("task a", "task b", "main")] == [1, 1, 1]
+            go.touch()
+            await asyncio.gather(*futures)
+
+    _run(main)
+
+
+def test_an_answer_that_comes_late_is_none_to_the_next_question() -> None:
+    ours, theirs = testimony.Testimony.pair()
+    attendance = theirs.open()
+    assert attendance is not None
+    try:
+        start = ours.begin()
+        theirs.tell("7")
+        assert ours.answer("8", start) is None
+        theirs.tell("8")
+        for word in ("7", "8"):
+            answer = ours.answer(word, start)
+            assert answer is not None
+            assert [thread.ident for thread in stacks.parse(answer)].count(threading.get_ident()) == 1
+        assert ours.answer("8", ours.begin()) is None
+    finally:
+        faulthandler.unregister(testimony.ASK)
+        faulthandler.enable()
+
+
+def test_a_child_that_cannot_write_its_stacks_minds_its_parent_all_the_same() -> None:
+    async def main() -> None:
+        async with crew_of(samples.limits_files, samples.tells_threads) as stage:
+            await stage.run(samples.limits_files, size=16_384 + 300)
+            assert (await stage.link.stack()).partition("\n")[0].startswith(("(the process", "Thread", "Current"))
+            assert "podium-lifeline" in result_of(await stage.run(samples.tells_threads))["outputData"]["result"]
 
     _run(main)
 

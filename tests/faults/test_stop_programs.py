@@ -57,6 +57,75 @@ threading.Event().wait(60)
 """
 
 
+_SIGNAL = "import os, signal\n"
+#: What modules make of the exception of a signal that comes while they are imported.
+MADE_OF_THE_EXCEPTION = {
+    "cause": f"""{_SIGNAL}
+try:
+    signal.raise_signal(signal.SIGTERM)
+except BaseException as error:
+    raise ImportError("no plug-in") from error
+""",
+    "exit": f"""{_SIGNAL}
+import sys
+try:
+    signal.raise_signal(signal.SIGTERM)
+except BaseException:
+    sys.exit(1)
+""",
+    "nothing": f"""{_SIGNAL}
+try:
+    signal.raise_signal(signal.SIGTERM)
+    from podium import worker_task
+except BaseException:
+    pass
+""",
+    "runtime_error": f"""{_SIGNAL}
+class Attribute:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGTERM)
+
+class Owner:
+    attribute = Attribute()
+""",
+}
+LASTS_AT_THE_END = """
+import os, signal, sys, weakref
+
+class Last:
+    def __del__(self, kill=os.kill, getpid=os.getpid, number=signal.SIGTERM) -> None:
+        kill(getpid(), number)
+
+sys.modules["last_of_all"] = Last()
+"""
+FORKS = """
+import multiprocessing, sys, threading
+from podium import worker_task
+
+@worker_task("work", isolation="thread")
+def work() -> None: ...
+
+def ends_by_a_signal() -> int:
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+    process = fork.Process(target=lambda: begun.set() or threading.Event().wait(60))
+    process.start()
+    begun.wait()  # what comes sooner is lost: Python forgets signals that it meets before it knows that it was forked
+    process.terminate()
+    process.join(10)
+    return process.exitcode
+
+before = ends_by_a_signal()
+
+def while_workers_run() -> None:
+    while not any(thread.name == "podium-engine" for thread in threading.enumerate()):
+        threading.Event().wait(0.05)
+    print(f"forked: {before}, {ends_by_a_signal()}", file=sys.stderr, flush=True)
+
+threading.Thread(target=while_workers_run).start()
+"""
+
+
 def catches_sigterm(pid: int) -> bool:
     caught = re.search(r"^SigCgt:\s+([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGTERM - 1)
@@ -101,6 +170,28 @@ def test_signal_whose_exception_python_ignores_ends_the_program_all_the_same(sta
     assert "ignored" not in program.said()
     assert "Traceback" not in program.said()
     assert stage.queues.polls == []
+
+
+@pytest.mark.parametrize("made", sorted(MADE_OF_THE_EXCEPTION))
+def test_signal_whose_exception_becomes_another_ends_the_program_as_any_other_does(stage: Stage, made: str) -> None:
+    program = stage.podium_run(made, MADE_OF_THE_EXCEPTION[made])
+    assert program.end()[0] == 0, program.said()
+    assert program.said() == "podium: stopped by a signal before any worker ran\n"
+
+
+def test_signal_in_the_last_moments_of_a_program_does_not_spoil_its_exit_code(stage: Stage) -> None:
+    """Python gives up its own handlers before it tears the modules down."""
+    program = stage.podium_run("last", LASTS_AT_THE_END + WORKERS)
+    until(lambda: stage.queues.polls, "a poll")
+    program.signal()
+    assert program.end()[0] == 0, program.said()
+
+
+def test_what_a_program_forks_ends_at_a_signal_though_podium_passes_it_by(stage: Stage) -> None:
+    program = stage.podium_run("forks", FORKS)
+    program.until_said(f"forked: {-signal.SIGTERM}, {-signal.SIGTERM}")
+    program.signal()
+    assert program.end()[0] == 0, program.said()
 
 
 def test_signal_that_had_no_effect_before_workers_ran_is_handed_over_to_what_runs_them() -> None:

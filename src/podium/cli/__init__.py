@@ -23,10 +23,10 @@ def main() -> None:
 
 def _run() -> NoReturn:
     """Run ``podium run``, which ends by signals, at any time, and says by its exit code how."""
-    from podium.cli.ending import EARLY_STOP, ExitCode, StoppedEarly, explain, leave, open_standard_streams, say
-    from podium.errors import PodiumError
+    from podium.cli.ending import EARLY_STOP, code_after, leave, open_standard_streams
 
     open_standard_streams()
+    code: object = 0
     try:
         try:
             EARLY_STOP.install()
@@ -35,12 +35,7 @@ def _run() -> NoReturn:
             code = app(prog_name="podium", standalone_mode=True)
         finally:
             EARLY_STOP.over()
-    except SystemExit as end:
-        code = end.code
-    except StoppedEarly:
-        say("podium: stopped by a signal before any worker ran")
-        code = ExitCode.DRAINED
-    except PodiumError as error:
-        explain(error)
-        code = ExitCode.of(error)
+    except BaseException as error:
+        EARLY_STOP.over()  # a signal may have come before it was
+        code = code_after(error)
     leave(code if isinstance(code, int) else 0)

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: How long threads that the user's modules have started may take to end, when everything else has.
 _THREADS: Final = 0.5
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: How long after a signal before workers run until it is repeated, if the program has not ended by then.
 _AGAIN: Final = 0.5
 
@@ -70,17 +71,21 @@ class EarlyStop:
 
     An exception out of a signal handler may be lost: a module swallows it, or it is raised in a finalizer or in the
     callback of a weak reference (an import has some), where Python ignores it. So podium's own modules are not
-    interrupted, and a signal is repeated until it has had its effect.
+    interrupted, a signal is repeated until it has had its effect, and whatever else ends the program meanwhile is
+    taken for what a module has made of it.
     """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._interrupts = False
+        #: Whether a signal has come that no TaskHandler has minded.
+        self.asked = False
+        self._interrupts = self._is_repeated = False
         self._over = threading.Event()
+        self._pid = 0
 
     def install(self) -> None:
         """Mind signals from now on: ``interrupt`` will see to them."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._pid = os.getpid()
+        for number in _SIGNALS:
             signal.signal(number, self._handle)
 
     def interrupt(self) -> None:
@@ -91,27 +96,34 @@ class EarlyStop:
 
     def check(self) -> None:
         """Raise StoppedEarly if a signal has come."""
-        if self._asked:
+        if self.asked:
             raise StoppedEarly
 
     def hand_over(self) -> None:
         """Leave signals to the TaskHandler that runs now, also one that has come and had no effect yet."""
         self.over()
-        if self._asked:
+        if self.asked:
+            self.asked = False
             signal.raise_signal(signal.SIGTERM)
 
     def over(self) -> None:
         """Let signals do nothing from now on."""
+        self._interrupts = False
         self._over.set()
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._over.is_set():
-            return
-        first, self._asked = not self._asked, True
-        if first:  # without the threading module, whose locks the signal may have found taken
-            _thread.start_new_thread(self._repeat, ())
-        if self._interrupts:
-            raise StoppedEarly
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._pid != os.getpid():  # what the user's code has forked has its own end
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        elif not self._over.is_set():
+            self.asked = True
+            if not self._is_repeated:
+                with contextlib.suppress(RuntimeError):  # the system has no room for a thread
+                    # Without the threading module, whose locks the signal may have found taken.
+                    _thread.start_new_thread(self._repeat, ())
+                self._is_repeated = True
+            if self._interrupts:
+                raise StoppedEarly
 
     def _repeat(self) -> None:
         main = threading.main_thread().ident
@@ -122,13 +134,31 @@ class EarlyStop:
 
 def _silent_of(error: type[BaseException], hook: Callable[[Any], object]) -> Callable[[Any], object]:
     def silent(unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, error):
+        if unraisable.exc_type is None or not issubclass(unraisable.exc_type, error):
             hook(unraisable)
 
     return silent
 
 
 EARLY_STOP: Final = EarlyStop()
+
+
+def code_after(error: BaseException) -> int:
+    """Say what has ended the program before its workers, and return the exit code for it.
+
+    Raises the error again if it is no foreseen one.
+    """
+    if EARLY_STOP.asked:
+        say("podium: stopped by a signal before any worker ran")
+        return ExitCode.DRAINED
+    match error:
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 0
+        case PodiumError():
+            explain(error)
+            return ExitCode.of(error)
+        case _:
+            raise error
 
 
 def open_standard_streams() -> None:
@@ -201,6 +231,8 @@ def leave(code: int) -> NoReturn:
     if _threads_left():
         threading.Thread(target=end, name="podium-end", daemon=True).start()
     _flush()
+    for number in _SIGNALS:  # Python gives up handlers of its own when it ends, but leaves this
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 

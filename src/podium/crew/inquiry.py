@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -32,6 +33,10 @@ _STATES: Final = {
     "D": "the process waits inside the kernel and takes no signal",
     "Z": "the process has ended",
 }
+#: The states in which a process cannot answer, and will not soon.
+_MUTE: Final = frozenset("TtZ")
+#: Each question has a word of its own, so that a late answer to another one is none to it.
+_words: Final = itertools.count(1)
 
 
 async def stack_of(pid: int, ends: Ends, tasks: Mapping[int, str]) -> str:
@@ -41,46 +46,42 @@ async def stack_of(pid: int, ends: Ends, tasks: Mapping[int, str]) -> str:
     parentheses says so, and why if that is known. Takes a second, more only if it has many threads.
     """
     testimony = ends.testimony
+    if (state := state_of(pid)) in _MUTE:
+        return f"({_STATES[state]})"
     if not testimony.can_be_asked:
         return "(the process is not up to telling its stack yet)"
-    start = testimony.begin()
-    if not (_say(ends.records) and await _is_told(testimony, start)):
-        start = testimony.size
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, ASK)
-        if not await _is_written(testimony, start):
-            return f"({_STATES.get(state_of(pid)) or 'the process did not tell its stack within a second'})"
+    text = await _answer_to_word(ends) or await _answer_to_signal(pid, testimony)
+    if not text:
+        return f"({_STATES.get(state_of(pid)) or 'the process did not tell its stack within a second'})"
     main, running = testimony.threads()
     names = {ident: tasks[key] for key, ident in running.items() if key in tasks}
-    return stacks.told(testimony.text(start), {main: "main"} | names)
+    return stacks.told(text, {main: "main"} | names)
 
 
-def _say(channel: socket.socket) -> bool:
-    """Ask by a word; return whether it is on its way."""
+async def _answer_to_word(ends: Ends) -> str | None:
+    """Ask the thread that answers to words, which needs the GIL."""
+    start, word = ends.testimony.begin(), str(next(_words))
     try:
-        return bool(channel.send(b"?", socket.MSG_DONTWAIT))
+        ends.records.send(word.encode(), socket.MSG_DONTWAIT)
     except OSError:
-        return False
+        return None
+    async for _ in _looks(_PATIENCE + _PATIENCE_PER_THREAD * len(ends.testimony.threads()[1])):
+        if (answer := ends.testimony.answer(word, start)) is not None:
+            return answer
+    return None
 
 
-async def _is_told(testimony: Testimony, start: int) -> bool:
-    """Wait for the answer to a word."""
-    patience = _PATIENCE + _PATIENCE_PER_THREAD * len(testimony.threads()[1])
-    async for _ in _looks(patience):
-        if testimony.is_told(start):
-            return True
-    return False
-
-
-async def _is_written(testimony: Testimony, start: int) -> bool:
-    """Wait for the answer to a signal. It has no end, but comes in one go: none may have come since the last look."""
-    seen = start
+async def _answer_to_signal(pid: int, testimony: Testimony) -> str | None:
+    """Ask whatever thread the signal meets. The answer has no end, but is written in one go, so one look tells it."""
+    start = seen = testimony.size
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, ASK)
     async for _ in _looks(_PATIENCE_AFTER_SIGNAL):
         size = testimony.size
-        if size > start and size == seen:
-            return True
+        if size > start and size == seen:  # nothing has come since the last look
+            return testimony.text(start)
         seen = size
-    return False
+    return None
 
 
 async def _looks(seconds: float) -> AsyncIterator[None]:

@@ -93,6 +93,7 @@ class ChildLink(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._cancelled: set[int] = set()
         self._located: dict[int, asyncio.Future[str]] = {}
+        self._inquiry: asyncio.Task[str] | None = None
         #: Why the child was killed to end one of its tasks, which costs the other ones nothing; empty if it was not.
         self.evicted_for = ""
         #: Why podium has killed the child; empty if it has not.
@@ -171,8 +172,10 @@ class ChildLink(asyncio.Protocol):
         """
         if self._child.exited.done():  # another process may have its id by now
             return "(the process has ended)"
-        tasks = {key: f"task {entry.task.task_id}" for key, entry in self._in_hand.items()}
-        return await stack_of(self.pid, self._child.ends, tasks)
+        if self._inquiry is None or self._inquiry.done():  # else its answer is everybody's
+            tasks = {key: f"task {entry.task.task_id}" for key, entry in self._in_hand.items()}
+            self._inquiry = self._loop.create_task(stack_of(self.pid, self._child.ends, tasks))
+        return await asyncio.shield(self._inquiry)
 
     def run(self, worker: int, task: PolledTask, future: asyncio.Future[Outcome]) -> None:
         """Hand a task to the child; ``future`` will have its outcome, whatever becomes of the child."""
