@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
-from typing import Any
+from typing import Any, Final
 
 from podium.bundle import Bundle
+
+#: Seconds between the moments at which idle workers poll together, and the shortest pause that is extended to one.
+STEP: Final = 1 / 64
+_SHORTEST_EXTENDED: Final = 0.1
 
 
 class Backoff(Bundle, frozen=True):
@@ -26,6 +31,16 @@ class Backoff(Bundle, frozen=True):
         # The exponent is bounded so that a failure count of any size cannot overflow the float.
         full = min(self.first * 2.0 ** min(failures - 1, 64), self.cap)
         return full * (1.0 - self.jitter * random.random()) if self.jitter else full  # noqa: S311 - not a secret
+
+
+def in_step(now: float, pause: float) -> float:
+    """Return when a pause ends: at a moment, not much later than it would, that others choose too.
+
+    To wake a process costs more than what one worker has to do that polls in vain, so those of a program do it
+    together. Programs on other machines have other clocks, and do not poll in step with it.
+    """
+    end = now + pause
+    return end if pause < _SHORTEST_EXTENDED else math.ceil(end / STEP) * STEP
 
 
 def is_duration(value: Any) -> bool:

@@ -107,7 +107,7 @@ class WorkerOptions:
     """
 
     poll_interval: float = _option(
-        100, _number(0, whole=False), "longest pause between two polls of an empty queue, in ms"
+        100, _number(0, whole=False), "pause between two polls of an empty queue, in ms; up to 16 more"
     )
     domain: str | None = _option(None, _TEXT, "task domain to poll; None polls the queue without a domain")
     worker_id: str | None = _option(None, _TEXT, "id that the server shows for this worker; None is the host name")

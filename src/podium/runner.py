@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from podium.announcer import WorkerAnnouncer
 from podium.answers import ANSWER_GRACE, LOGIN_LIMIT, MAX_MESSAGE, printable
-from podium.backoff import Backoff
+from podium.backoff import Backoff, in_step
 from podium.errors import PodiumError, TaskFailedError
 from podium.events import (
     EventDispatcher,
@@ -85,7 +85,7 @@ class Runner:
         self._oversight = oversight
         self._announcer = WorkerAnnouncer(events, watch or Watch(), self._task_type, worker_id)
         interval = worker.options.poll_interval / 1000
-        self._idle_backoff = Backoff(min(0.001, interval), interval, jitter=0.1)
+        self._idle_backoff = Backoff(min(0.001, interval), interval)
         self._empty_polls = 0
         #: How many tasks in a row could not be read.
         self._unreadable = 0
@@ -256,8 +256,8 @@ class Runner:
         self._empty_polls = 0 if raw_tasks else self._empty_polls + 1
         self.idle_since = 0.0 if raw_tasks else self.idle_since or now
         tasks = [task for raw in raw_tasks if (task := self._accept(raw)) is not None]
-        pauses = self._idle_backoff.delay(self._empty_polls), FAILURE_BACKOFF.delay(self._unreadable)
-        self._next_poll = now + max(pauses)
+        pause = max(self._idle_backoff.delay(self._empty_polls), FAILURE_BACKOFF.delay(self._unreadable))
+        self._next_poll = in_step(now, pause)
         # Inside one answer the server's order means nothing. More tasks than asked for wait here for a slot.
         self._waiting.extend(sorted(tasks, key=lambda task: -task.head.workflow_priority))
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podium.backoff import Backoff
+from podium.backoff import STEP, Backoff, in_step
 
 
 def test_doubles_up_to_the_cap() -> None:
@@ -35,3 +35,10 @@ def test_jitter_only_shortens_and_never_by_more_than_its_share(failures: int, ji
 def test_jitter_spreads() -> None:
     backoff = Backoff(1.0, 1.0, jitter=0.2)
     assert len({backoff.delay(1) for _ in range(20)}) > 1
+
+
+@given(st.floats(0.0, 1e7), st.floats(0.0, 3600.0))
+def test_a_pause_is_never_shorter_for_being_in_step_and_hardly_longer(now: float, pause: float) -> None:
+    end = in_step(now, pause)
+    assert now + pause <= end < now + pause + STEP
+    assert pause < 0.1 or end % STEP == 0
