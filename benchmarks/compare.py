@@ -46,15 +46,10 @@ def rounds(count: int, only: str) -> Iterator[dict[str, Any]]:
                 yield {"round": number} | measure(driver, scenario)
 
 
-def in_order(record: Record) -> Results:
-    """Return what was recorded, with the drivers in the order in which they are listed, whoever came first."""
-    order = {driver.name: position for position, driver in enumerate(DRIVERS)}
-    return Results(sorted(record.runs, key=lambda run: order.get(run["driver"], len(order))))
-
-
 def page(record: Record) -> str:
     """Return the tables of all scenarios, and where they come from."""
-    results = in_order(record)
+    order = {driver.name: position for position, driver in enumerate(DRIVERS)}  # that of the list, whoever came first
+    results = Results(sorted(record.runs, key=lambda run: order.get(run["driver"], len(order))))
     parts = [
         f"**{scenario.title}**\n\n{table(results, scenario.name)}"
         for scenario in SCENARIOS

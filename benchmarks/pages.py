@@ -69,7 +69,7 @@ _SUMMARY: Final = [
 
 def summary(record: Record) -> str:
     """Return a short table of the drivers, and the machine."""
-    results = compare.in_order(record)
+    results = Results(record.runs)
     measured = {run["driver"] for run in record.runs}
     drivers = [driver.name for driver in DRIVERS if driver.name in measured]
     rows = [["", *(heading for heading, _, _ in _SUMMARY)]]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.stub.tasks import Queue, Store
 
 _POLL: Final = b"/api/tasks/poll/batch/"
+_NO_SUCH_TASK: Final = b'{"status":404,"message":"no such task"}'
 _HEADS: Final = {
     200: b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
     204: b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -115,7 +116,7 @@ class Stub:
             return
         queue = self.store.finish(result.task_id, result.status)
         if queue is None:
-            connection.answer(404, b'{"status":404,"message":"no such task"}')
+            connection.answer(404, _NO_SUCH_TASK)
         elif not wants_next:
             connection.answer(200, result.task_id.encode())
         elif tasks := self.store.take(queue, 1):
@@ -129,7 +130,7 @@ class Stub:
     def _show(self, connection: Connection, task_id: str) -> None:
         task = self.store.show(task_id)
         if task is None:
-            connection.answer(404, b'{"status":404,"message":"no such task"}')
+            connection.answer(404, _NO_SUCH_TASK)
         else:
             connection.answer(200, task)
 

@@ -1,4 +1,4 @@
-"""Growing delays. Pure: no clock, no sleep."""
+"""How long to wait, and until when. Pure: no clock, no sleep."""
 
 from __future__ import annotations
 

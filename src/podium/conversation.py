@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
@@ -11,11 +10,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from podium.answers import Response, printable
 from podium.call import MAX_BODY, TOO_LARGE, Body, Fault
+from podium.descriptor import readable_now
 from podium.errors import AnswerError, CutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from podium.errors import TransportError
 
 #: Bytes that the head of an answer may have, and all that may come between two parts of its body, or after the last.
@@ -38,7 +36,7 @@ class Conversation(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit it
-        self._is_readable = _readable_now(transport.get_extra_info("socket").fileno())
+        self._is_readable = readable_now(transport.get_extra_info("socket").fileno())
 
     def ask(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[Response | Fault]:
         """Send a request; the future resolves to its answer, or to the reason why there is none."""
@@ -181,15 +179,6 @@ class Conversation(asyncio.Protocol):
             self._is_spoilt = self._is_spoilt or not self._parser.should_keep_alive()
         else:
             self._headers.clear()  # of an interim answer, such as 103 Early Hints
-
-
-def _readable_now(descriptor: int) -> Callable[[], bool]:
-    """Return what tells whether something can be read from a descriptor."""
-    if not hasattr(select, "poll"):
-        return lambda: bool(select.select([descriptor], [], [], 0)[0])
-    poller = select.poll()  # made once: each request asks
-    poller.register(descriptor, select.POLLIN)
-    return lambda: bool(poller.poll(0))
 
 
 def _text(value: bytes | None) -> str | None:

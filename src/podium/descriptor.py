@@ -1,9 +1,13 @@
-"""A file descriptor that is owned by somebody."""
+"""A file descriptor that is owned by somebody, and whether there is something to read from one."""
 
 from __future__ import annotations
 
 import os
-from typing import Self
+import select
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Descriptor:
@@ -31,3 +35,15 @@ class Descriptor:
 
     def __del__(self) -> None:
         self.close()
+
+
+def readable_now(fd: int) -> Callable[[], bool]:
+    """Return what tells, without waiting, whether something can be read from a descriptor, or it is at its end.
+
+    It may be called again and again: whoever asks often needs to make it only once.
+    """
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([fd], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return lambda: bool(poller.poll(0))

@@ -19,6 +19,7 @@ import crash_samples
 import samples
 from crew_stage import appears, crew_of, result_of, seen
 from podium import stacks, testimony
+from podium.crew.inquiry import state_of
 
 
 def _run(main: Callable[[], Any]) -> None:
@@ -28,10 +29,6 @@ def _run(main: Callable[[], Any]) -> None:
 def _lines_of(function: Callable[..., Any]) -> range:
     lines, start = inspect.getsourcelines(function)
     return range(start, start + len(lines))
-
-
-def _state_of(folder: Path) -> str:
-    return (folder / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _is_in(place: str, function: Callable[..., Any]) -> bool:
@@ -173,8 +170,8 @@ def test_stack_of_a_stopped_child_says_so_and_of_a_dead_one_too() -> None:
         async with crew_of(samples.returns_none) as stage:
             link = stage.link
             os.kill(link.pid, signal.SIGSTOP)
-            threads = list(Path(f"/proc/{link.pid}/task").iterdir())
-            await seen(lambda: all(_state_of(thread) == "T" for thread in threads), "the stop of all threads")
+            threads = [int(folder.name) for folder in Path(f"/proc/{link.pid}/task").iterdir()]
+            await seen(lambda: all(state_of(thread) == "T" for thread in threads), "the stop of all threads")
             assert await link.stack() == "(the process is stopped (SIGSTOP))"
             os.kill(link.pid, signal.SIGKILL)
             await seen(lambda: not link.alive, "the end")

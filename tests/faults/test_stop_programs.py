@@ -57,7 +57,7 @@ threading.Event().wait(60)
 """
 
 
-_SIGNAL = "import os, signal\n"
+_SIGNAL = "import signal\n"
 #: What modules make of the exception of a signal that comes while they are imported.
 MADE_OF_THE_EXCEPTION = {
     "cause": f"""{_SIGNAL}
@@ -90,7 +90,7 @@ class Owner:
 """,
 }
 LASTS_AT_THE_END = """
-import os, signal, sys, weakref
+import os, signal, sys
 
 class Last:
     def __del__(self, kill=os.kill, getpid=os.getpid, number=signal.SIGTERM) -> None:

@@ -26,16 +26,16 @@ def _run() -> NoReturn:
     from podium.cli.ending import EARLY_STOP, code_after, leave, open_standard_streams
 
     open_standard_streams()
-    code: object = 0
+    code = 0
     try:
         try:
             EARLY_STOP.install()
             from podium.cli.app import app
 
-            code = app(prog_name="podium", standalone_mode=True)
+            app(prog_name="podium", standalone_mode=True)  # ends by SystemExit
         finally:
             EARLY_STOP.over()
     except BaseException as error:
         EARLY_STOP.over()  # a signal may have come before it was
         code = code_after(error)
-    leave(code if isinstance(code, int) else 0)
+    leave(code)

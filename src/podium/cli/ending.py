@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: How long threads that the user's modules have started may take to end, when everything else has.
 _THREADS: Final = 0.5
+#: Those of podium.signals, which is loaded later: what it needs would delay the moment from which they are minded.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: How long after a signal before workers run until it is repeated, if the program has not ended by then.
 _AGAIN: Final = 0.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
-import select
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ from podium.crew.held import InHand, interrupt
 from podium.crew.inquiry import stack_of
 from podium.crew.recycling import NEVER, RETRY_SECONDS
 from podium.crew.streams import ErrorStream, RecordStream
+from podium.descriptor import readable_now
 from podium.errors import StartError
 from podium.frames import (
     Beat,
@@ -158,11 +158,7 @@ class ChildLink(asyncio.Protocol):
     def _is_unheard(self) -> bool:
         """Whether words of the child wait to be read: then it is this process that was held up, not the child."""
         fd = self._child.ends.frames.fileno()
-        if fd == -1:
-            return False
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return fd != -1 and readable_now(fd)()
 
     async def stack(self) -> str:
         """Return where the threads of the child are, innermost call first, also while it holds the GIL or blocks.
